@@ -1,0 +1,149 @@
+"""Base images: from the registry, or bootstrapped with mmdebstrap where no registry answers.
+
+A bootstrapped base is handed to the same Dockerfile as a named context that takes the base's name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from images import apt
+from images.engine import Engine
+from images.recipe import Recipe
+from matrix import Compat
+from matrix.cli import say
+from matrix.errors import WheelwrightError
+
+MODES = ("auto", "registry", "bootstrap")
+BOOTSTRAP_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+_REGISTRY_TIMEOUT_S = 20
+
+
+class UnavailableError(WheelwrightError):
+    """What a target needs cannot be had where it is built. Never answered by another Python or by SDPA."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base image that a build can use.
+
+    Attributes:
+        name: the reference that the Dockerfile names.
+        context: what takes its place, ``docker-image://...``, or None where the registry's own is used.
+        how: one line for people.
+    """
+
+    name: str
+    context: str | None
+    how: str
+
+
+class BaseProvider:
+    """Finds a base for each recipe; asks the registry, and bootstraps, once a name."""
+
+    def __init__(self, engine: Engine, compat: Compat, mode: str = "auto") -> None:
+        """Take the engine, the facts and one of ``MODES``."""
+        self._engine = engine
+        self._compat = compat
+        self._mode = mode
+        self._answers: dict[str, str | None] = {}
+
+    def provide(self, recipe: Recipe) -> Base:
+        """The base of a recipe.
+
+        Raises:
+            UnavailableError: no registry answers, and no suite has this Python.
+        """
+        refused = "the registry was not asked (--base bootstrap)"
+        if self._mode != "bootstrap":
+            asked = self.registry_refuses(recipe.base)
+            if asked is None:
+                return Base(recipe.base, None, f"{recipe.base} from the registry")
+            refused = asked
+        can = self._compat.bases.bootstrap
+        if self._mode == "registry" or can.get(recipe.suite) != recipe.python:
+            known = ", ".join(f"{suite} {python}" for suite, python in can.items())
+            raise UnavailableError(
+                f"no base with Python {recipe.python}: {recipe.base}: {refused}; can be bootstrapped: {known}",
+                remedy="build it where a registry answers",
+            )
+        tag = bootstrap(self._engine.client, recipe.suite)
+        return Base(recipe.base, f"docker-image://{tag}", f"bootstrapped {recipe.suite} in place of {recipe.base}")
+
+    def registry_refuses(self, image: str) -> str | None:
+        """Why the registry (or the engine's own store) has no such image; None when it has."""
+        if image not in self._answers:
+            self._answers[image] = self._ask(image)
+        return self._answers[image]
+
+    def _ask(self, image: str) -> str | None:
+        try:
+            self._engine.client.images.get(image)
+        except ImageNotFound:
+            pass
+        else:
+            return None
+        # A client of its own: the engine may wait for a minute where packets are dropped.
+        client = docker.DockerClient(base_url=self._engine.host, timeout=_REGISTRY_TIMEOUT_S)
+        try:
+            client.images.get_registry_data(image)
+        except APIError as error:
+            return str(error.explanation or error).splitlines()[0][:200]
+        except (DockerException, OSError) as error:
+            return f"no answer in {_REGISTRY_TIMEOUT_S} s ({type(error).__name__})"
+        finally:
+            client.close()
+        return None
+
+
+def bootstrap(client: docker.DockerClient, suite: str) -> str:
+    """The bootstrapped base of a Debian suite, made once per engine.
+
+    Returns:
+        Its tag.
+
+    Raises:
+        WheelwrightError: mmdebstrap is missing or failed; the end of what it said is shown.
+    """
+    tag = f"wheelwright-base:{suite}"
+    try:
+        client.images.get(tag)
+    except ImageNotFound:
+        pass
+    else:
+        return tag
+    _require_mmdebstrap()
+    say(f"no registry answers: bootstrapping Debian {suite} with mmdebstrap")
+    with tempfile.TemporaryDirectory(prefix="wheelwright-base-") as scratch:
+        archive = Path(scratch) / "base.tar"
+        done = subprocess.run(
+            ["mmdebstrap", "--variant=minbase", f"--include={','.join(BOOTSTRAP_PACKAGES)}", suite, str(archive)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            tail = "\n  ".join(done.stderr.strip().splitlines()[-8:])
+            raise WheelwrightError(
+                f"mmdebstrap {suite} failed:\n  {tail}", remedy="see whether Debian's archive answers"
+            )
+        client.api.import_image_from_file(str(archive), repository="wheelwright-base", tag=suite)
+    return tag
+
+
+def _require_mmdebstrap() -> None:
+    if shutil.which("mmdebstrap"):
+        return
+    why = apt.can_install()
+    if why is not None:
+        raise WheelwrightError(f"mmdebstrap is missing, and cannot be installed: {why}", remedy="install mmdebstrap")
+    state = apt.HostState.load()
+    apt.update()
+    apt.install(["mmdebstrap", "debian-archive-keyring"], state)

@@ -1,0 +1,114 @@
+"""The container engine: one engine, seen by the docker CLI (buildx bake) and by the docker SDK alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+
+import docker
+from docker.errors import DockerException
+from docker.models.images import Image
+
+from matrix.errors import NoEngineError, WheelwrightError
+
+INSTALL_HINT = "install and start one: make engine (as root on Debian or Ubuntu), or point DOCKER_HOST at one"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that answers.
+
+    Attributes:
+        client: the SDK's client, connected to the engine of the CLI's current context.
+        host: its address, ``unix:///var/run/docker.sock``.
+        version: of the engine; buildx: of the CLI's build plugin.
+        gpu_runtime: whether containers can be given an NVIDIA GPU.
+        containerd_store: whether it keeps images in containerd's store, which takes zstd layers as they are.
+    """
+
+    client: docker.DockerClient
+    host: str
+    version: str
+    buildx: str
+    gpu_runtime: bool
+    containerd_store: bool
+
+
+def find_engine() -> Engine:
+    """The engine that the docker CLI uses, checked to be the one that the SDK talks to.
+
+    Raises:
+        NoEngineError: no CLI, no buildx, no engine that answers, or two different engines.
+    """
+    if shutil.which("docker") is None:
+        raise NoEngineError("no `docker` command on PATH", remedy=INSTALL_HINT)
+    buildx = _cli("buildx", "version")
+    if buildx is None:
+        raise NoEngineError("the docker CLI has no buildx plugin, which builds the images", remedy=INSTALL_HINT)
+    host = _context_host()
+    try:
+        _knock(host)
+        client = docker.DockerClient(base_url=host, timeout=600)
+        info = client.info()
+    except (DockerException, OSError) as error:
+        raise NoEngineError(f"no engine answers at {host}: {_first_line(error)}", remedy=INSTALL_HINT) from error
+    seen = _cli("info", "--format", "{{.ID}}")
+    if seen is not None and seen != info.get("ID"):
+        raise NoEngineError(
+            f"the docker CLI talks to engine {seen}, the SDK to {info.get('ID')} at {host}",
+            remedy="set DOCKER_HOST to the one that you mean",
+        )
+    return Engine(
+        client=client,
+        host=host,
+        version=str(info.get("ServerVersion", "unknown")),
+        buildx=buildx.split()[1] if len(buildx.split()) > 1 else buildx,
+        gpu_runtime="nvidia" in info.get("Runtimes", {}),
+        containerd_store=any("io.containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or []),
+    )
+
+
+def _knock(host: str) -> None:
+    """Connect to a socket of this machine and hang up: the SDK leaks the socket of a connection that is refused.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    path = host.removeprefix("unix://")
+    if path != host:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(10)
+            probe.connect(path)
+
+
+def unpacked_size(image: Image) -> int:
+    """Bytes of all layers, unpacked. (An image's own ``Size`` is that, or the packed size, by the engine's store.)"""
+    return sum(int(layer["Size"]) for layer in image.history())
+
+
+def _context_host() -> str:
+    """The address of the CLI's current context; DOCKER_HOST wins, as it does for the CLI."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    shown = _cli("context", "inspect", "--format", "{{json .Endpoints.docker.Host}}")
+    host = json.loads(shown) if shown else ""
+    return host or "unix:///var/run/docker.sock"
+
+
+def _cli(*arguments: str) -> str | None:
+    """What ``docker ARGUMENTS`` prints, or None when it fails."""
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired as error:
+        raise WheelwrightError(
+            f"`docker {' '.join(arguments)}` gave no answer in 60 s", remedy="see whether the engine hangs: docker info"
+        ) from error
+    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

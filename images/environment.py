@@ -1,0 +1,52 @@
+"""``python -m images environment``: install the service's requirements beside the tools.
+
+For the tests, and to run ``python -m serve`` from the checkout: the packages of the ``cpu`` target, at the versions
+that its lock names. Their torch is the CPU build, so that no gigabytes of CUDA come along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from images.hostsettings import read_host_settings
+from images.lock import origin_for, torch_requirement
+from images.planned import Workspace
+from images.uv import uv_executable
+from matrix.cli import say
+from matrix.errors import ExitCode, NetworkError
+
+TARGET = "cpu"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's command line."""
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter whose environment gets them (this one)"
+    )
+
+
+def run(args: argparse.Namespace, workspace: Workspace) -> int:
+    """Install with uv: from what this host is set to, else with PyTorch's own index added.
+
+    Raises:
+        NetworkError: neither has the packages.
+    """
+    target = workspace.project.matrix.targets[TARGET]
+    serve = workspace.root / "serve"
+    command = [
+        uv_executable(), "pip", "install", "--quiet", "--python", args.python,
+        "--override", str(serve / "overrides.txt"), "--requirement", str(serve / "requirements.in"),
+        "--constraint", str(workspace.locks / target.stack / "model.txt"), torch_requirement(workspace, target),
+    ]  # fmt: skip
+    env = os.environ | read_host_settings().uv_environment()
+    origin = origin_for(workspace, target)
+    further = [["--index", origin, "--index-strategy", "unsafe-best-match"]] if origin else []
+    for extra in ([], *further):
+        done = subprocess.run([*command, *extra], env=env, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return ExitCode.OK
+    say(done.stderr)
+    raise NetworkError("uv could not install the service's requirements", remedy="see above")

@@ -1,0 +1,172 @@
+"""The workspace (where the data and the generated files are) and what is planned for each target in it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from images.recipe import Recipe, image_facts, make_recipe
+from images.requirement_files import read_stack_lock
+from matrix import Project, Target, load_project
+from matrix.errors import DataError, UsageError
+from wheel_resolver import lock
+from wheel_resolver.lock import LockedTarget
+
+DEFAULT_TIER = "default"
+REGISTRY_VARIABLE = "REGISTRY"  # names the repository that tags are put under
+DEFAULT_REPOSITORY = "wheelwright"
+_OWN_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A checkout: ``matrix/matrix.yaml`` and locks go in, ``dockerfiles/`` comes out, ``.build/`` is scratch.
+
+    Attributes:
+        root: the folder that holds them; bake runs in it.
+        project: the matrix of that folder with the project's own facts.
+        version: of the project, for labels and tags.
+    """
+
+    root: Path
+    project: Project
+    version: str
+
+    @classmethod
+    def load(cls, root: Path | None = None) -> Workspace:
+        """Open a checkout; the default is the one that this package lies in."""
+        where = (root or _OWN_ROOT).resolve()
+        with (_OWN_ROOT / "pyproject.toml").open("rb") as file:
+            version = tomllib.load(file)["project"]["version"]
+        return cls(where, load_project(where / "matrix" / "matrix.yaml"), version)
+
+    @property
+    def build(self) -> Path:
+        """Scratch space: staged contexts, secrets, logs. Ignored by git."""
+        return self.root / ".build"
+
+    @property
+    def locks(self) -> Path:
+        """Hashed requirements and base digests."""
+        return self.root / "dockerfiles" / "locks"
+
+    @property
+    def lock_file(self) -> Path:
+        """The wheel decisions."""
+        return self.root / "matrix" / "lock.yaml"
+
+    @property
+    def rendered(self) -> dict[str, str]:
+        """The generated files as they are now: path below the root -> text."""
+        folder = self.root / "dockerfiles"
+        files = [*(folder / "rendered").glob("*"), *folder.glob("docker-bake.json")]
+        return {str(path.relative_to(self.root)): path.read_text(encoding="utf-8") for path in files}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A target with its decision and recipe.
+
+    Attributes:
+        facts: what ``image.json`` says.
+        tags: without registry and repository; the immutable one first.
+    """
+
+    target: Target
+    locked: LockedTarget
+    recipe: Recipe
+    facts: Mapping[str, Any]
+    tags: tuple[str, ...]
+
+
+def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> list[Planned]:
+    """Plan all targets of the matrix, or the named ones, in the matrix's order.
+
+    Raises:
+        UsageError: a name that the matrix does not have.
+        DataError: the locks do not cover the matrix.
+    """
+    matrix, compat = workspace.project.matrix, workspace.project.compat
+    wanted = select_targets(matrix.targets, names)
+    decisions = lock.read(workspace.lock_file)
+    digests = read_base_digests(workspace.locks / "bases.yaml")
+    planned: list[Planned] = []
+    owners: dict[str, str] = {}
+    for target in matrix.targets.values():
+        locked = decisions.targets.get(target.name)
+        if locked is None:
+            raise DataError(f"{workspace.lock_file}: no decision for target {target.name}", remedy="make lock")
+        if (locked.python, locked.torch, locked.cuda) != (target.python, target.torch, target.cuda):
+            raise DataError(
+                f"{workspace.lock_file}: target {target.name} is locked for Python {locked.python}, "
+                f"torch {locked.torch}, CUDA {locked.cuda}; the matrix says {target.python}, {target.torch}, "
+                f"{target.cuda}",
+                remedy="make lock",
+            )
+        recipe = make_recipe(target, locked, read_stack_lock(workspace.locks / target.stack), digests, compat)
+        # Targets that share a recipe differ in image.json only; its tags name the first of them.
+        owns = owners.setdefault(recipe.name, target.name) == target.name
+        tags = ((f"{workspace.version}-{recipe.name}", recipe.name) if owns else ()) + (
+            target.name,
+            *(alias for alias, name in matrix.aliases.items() if name == target.name),
+        )
+        facts = image_facts(target, locked, recipe, compat)
+        if target.name in wanted:
+            planned.append(Planned(target, locked, recipe, facts, tags))
+    return planned
+
+
+def select_targets(targets: Mapping[str, Target], names: Sequence[str] | None) -> list[str]:
+    """The named targets; ``None`` for all.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if names is None:
+        return list(targets)
+    unknown = [name for name in names if name not in targets]
+    if unknown:
+        raise UsageError(
+            f"no target {', '.join(map(repr, unknown))} in the matrix", remedy=f"one of: {', '.join(targets)}"
+        )
+    return list(names)
+
+
+def default_targets(targets: Mapping[str, Target]) -> list[str]:
+    """The names of the default tier."""
+    return [name for name, target in targets.items() if target.tier == DEFAULT_TIER]
+
+
+def split_names(names: Sequence[str]) -> list[str] | None:
+    """``["cpu,t4", "a10g"]`` -> ``["cpu", "t4", "a10g"]``; nothing named -> None."""
+    found = [part for name in names for part in name.split(",") if part]
+    return found or None
+
+
+def image_tag(target: str) -> str:
+    """The tag to run a target by: ``$REGISTRY:target``."""
+    return f"{os.environ.get(REGISTRY_VARIABLE) or DEFAULT_REPOSITORY}:{target}"
+
+
+def read_base_digests(path: Path) -> dict[str, str]:
+    """``dockerfiles/locks/bases.yaml``: image reference -> digest, for those that are locked.
+
+    Raises:
+        DataError: not such a file.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}", remedy="make lock") from error
+    rows = data.get("bases") if isinstance(data, dict) else None
+    if not isinstance(rows, dict):
+        raise DataError(f"{path}: no mapping 'bases'", remedy="make lock")
+    return {str(image): str(digest) for image, digest in rows.items() if digest is not None}

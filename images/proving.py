@@ -1,0 +1,205 @@
+"""Prove built images: what is installed is what the lock says, and the service speaks.
+
+Each target's image is run as users run it. Without a GPU on the host, imports and the service on the CPU are proven,
+and the verdict says ``unproven on GPU``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import requests
+from docker.errors import DockerException
+
+from images.container import TrackedContainer, scratch_volume
+from images.engine import Engine
+from images.planned import Planned, Workspace, load_planned
+from images.render import LABEL_PREFIX, labels
+from images.results import Built, Proof
+from images.wav import read_wav, reference_voice
+from matrix import Arch
+from matrix.errors import WheelwrightError
+
+START_S = 180.0  # for imports from a cold disk
+STOP_S = 10.0
+CLONE_S = 120.0
+_TINY = "/models/tiny"
+_SHORTEST_S, _LONGEST_S = 0.05, 60.0
+
+
+def prove_targets(workspace: Workspace, engine: Engine, built: Sequence[Built]) -> list[Proof]:
+    """Smoke-test what is built; a target that is not is not in the answer."""
+    ready = {item.target: item for item in built if item.status == "built"}
+    return [
+        prove_one(workspace, engine, item, ready[item.target.name]) for item in load_planned(workspace, list(ready))
+    ]
+
+
+def prove_one(workspace: Workspace, engine: Engine, item: Planned, built: Built) -> Proof:
+    """All checks of one image; never raises for what the image does wrong."""
+    log = workspace.build / "logs" / f"{item.target.name}.smoke.log"
+    log.unlink(missing_ok=True)
+    proof = Proof(item.target.name, built.tag, str(log))
+    image = built.image or built.tag
+    try:
+        inside = _look_inside(proof, engine, image, log)
+        _check_installed(proof, item, inside)
+        _check_labels(proof, item, engine, image, workspace.version)
+        _check_service(proof, item, engine, image, log, gpu=inside.get("gpu"))
+    except (WheelwrightError, DockerException, requests.RequestException) as error:
+        proof.check("runs to the end", False, str(error).splitlines()[0][:600])
+        inside = {}
+    if not proof.failures:
+        proven = item.target.cuda.is_cpu or inside.get("gpu")
+        proof.verdict = "passed" if proven else "passed, unproven on GPU"
+    return proof
+
+
+def _look_inside(proof: Proof, engine: Engine, image: str, log: Path) -> dict[str, Any]:
+    program = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
+    with TrackedContainer(engine, image, log=log, command=["python", "-c", program]) as container:
+        status = container.wait(START_S)
+        if status != 0:
+            raise WheelwrightError(f"the look inside ended with status {status}: {container.log_tail()}")
+        found: dict[str, Any] = json.loads(container.output().splitlines()[-1])
+    proof.check("torch imports", found["torch_error"] is None, found["torch_error"] or f"{found['import_seconds']} s")
+    return found
+
+
+def _check_installed(proof: Proof, item: Planned, inside: dict[str, Any]) -> None:
+    """What runs in the container is what the lock names."""
+    recipe, facts = item.recipe, item.facts
+    version = str(inside.get("torch", "")).partition("+")[0]
+    expected = {
+        "python": (str(recipe.python), inside["python"]),
+        "torch": (str(recipe.torch), version),
+        "cuda": (str(recipe.cuda), inside.get("cuda")),
+        "abi": (facts["abi"], inside.get("abi")),
+        "flash-attn": (facts["flash_attn"], inside["flash_attn"]),
+    }
+    for name, (locked, found) in expected.items():
+        proof.check(f"{name} is the lock's", locked == found, locked if locked == found else f"{found}, not {locked}")
+    if facts["flash_attn"]:
+        error = inside["flash_attn_error"]
+        proof.check("flash_attn_2_cuda imports", error is None, error or "")
+    proof.check("SDPA gives numbers", inside.get("sdpa_finite") is True)
+    proof.check("image.json is the lock's", inside["image"] == dict(facts))
+    proof.check("no warnings on import", not inside["warnings"], "; ".join(inside["warnings"])[:300])
+    unmet, left_out = set(inside["unmet"]), set(inside["left_out"])
+    proof.check("requirements are met, but for what was left out", unmet <= left_out, ", ".join(sorted(unmet)))
+    if gpu := inside.get("gpu"):
+        proof.check(f"SDPA runs on {gpu['name']}", gpu["sdpa_finite"] is True)
+        if flash_serves(facts, gpu):
+            ran = gpu.get("flash_attn_finite") is True
+            proof.check(f"flash-attn runs on {gpu['name']}", ran, gpu.get("flash_attn_error", ""))
+
+
+def _check_labels(proof: Proof, item: Planned, engine: Engine, image: str, version: str) -> None:
+    """Labels and image.json say the same; date and revision are there."""
+    config = engine.client.images.get(image).attrs["Config"]
+    found: dict[str, str] = config.get("Labels") or {}
+    wanted = labels(item.facts, version, item.target.description)
+    wrong = {name: found.get(name) for name, value in wanted.items() if found.get(name) != value}
+    extra = {name for name in found if name.startswith(LABEL_PREFIX) and name not in wanted}
+    proof.check("labels agree with image.json", not wrong and not extra, wrong or ", ".join(extra))
+    dated = all(found.get(f"org.opencontainers.image.{name}") for name in ("created", "revision"))
+    proof.check("labels carry date and revision", dated)
+    proof.check("does not run as root", config.get("User", "").partition(":")[0] not in ("", "0", "root"))
+
+
+def _check_service(
+    proof: Proof, item: Planned, engine: Engine, image: str, log: Path, *, gpu: Mapping[str, Any] | None
+) -> None:
+    """The service starts, says what it runs, speaks, and stops when told."""
+    start = partial(TrackedContainer, engine, image, log=log)
+    with scratch_volume(engine) as volume:
+        volumes = {volume: "/models"}
+        with start(command=["python", "-m", "serve.tiny", _TINY], volumes=volumes) as tiny:
+            status = tiny.wait(START_S)
+            if status != 0:
+                raise WheelwrightError(f"serve.tiny ended with status {status}: {tiny.log_tail()}")
+        environment = {"WW_MODEL_DIR": _TINY, "OMP_NUM_THREADS": "1"}  # tiny matrices: threads only wait for each other
+        with start(environment=environment, volumes=volumes, publish=True) as service:
+            seconds = _wait_ready(service)
+            proof.check("is ready", True, f"after {seconds:.1f} s")
+            _check_health(proof, item, service, gpu)
+            _check_clone(proof, service)
+            _check_stop(proof, service)
+
+
+def _wait_ready(service: TrackedContainer) -> float:
+    start = time.monotonic()
+    url, last = service.url(), "no answer yet"
+    while time.monotonic() - start < START_S:
+        if not service.running:
+            raise WheelwrightError(f"the service ended before it was ready: {service.log_tail()}")
+        try:
+            answer = requests.get(f"{url}/ready", timeout=5)
+        except requests.RequestException as error:
+            last = type(error).__name__
+        else:
+            if answer.status_code == requests.codes.ok:
+                return time.monotonic() - start
+            last = answer.text[:200]
+        time.sleep(0.2)
+    raise WheelwrightError(f"the service was not ready in {START_S:.0f} s: {last}: {service.log_tail()}")
+
+
+def flash_serves(facts: Mapping[str, Any], gpu: Mapping[str, Any] | None) -> bool:
+    """Whether the image's flash-attn has code for a GPU; ``gpu`` is what the look inside found, None without one."""
+    if gpu is None or not facts["wheel_sass"]:
+        return False
+    major, minor = gpu["capability"]
+    return any(Arch.parse(code).cubin_runs_on(Arch(major, minor)) for code in facts["wheel_sass"])
+
+
+def _check_health(proof: Proof, item: Planned, service: TrackedContainer, gpu: Mapping[str, Any] | None) -> None:
+    answer = requests.get(f"{service.url()}/health", timeout=10)
+    health = answer.json()
+    attention = health.get("attention", {})
+    proof.attention, proof.because = attention.get("running"), attention.get("because")
+    expected = item.facts["attention"]["default"]
+    if expected == "flash_attention_2" and not flash_serves(item.facts, gpu):
+        expected = "sdpa"  # the next rung of the ladder is the right one
+    ok = answer.status_code == requests.codes.ok and proof.attention == expected
+    proof.check(f"/health: attention is {expected}", ok, proof.because or answer.text[:300])
+
+
+def _check_clone(proof: Proof, service: TrackedContainer) -> None:
+    voice = base64.b64encode(reference_voice()).decode()
+    request = {"text": "Hello there, this is a test.", "language": "en", "ref_audio_base64": voice, "ref_text": "a"}
+    answer = requests.post(f"{service.url()}/clone", json=request, timeout=CLONE_S)
+    if answer.status_code != requests.codes.ok:
+        proof.check("/clone answers", False, f"{answer.status_code} {answer.text[:300]}")
+        return
+    try:
+        sound = read_wav(answer.content)
+    except ValueError as error:
+        proof.check("/clone gives a WAV file", False, error)
+        return
+    faults = sound.faults(_SHORTEST_S, _LONGEST_S)
+    proof.check("/clone gives sound", not faults, "; ".join(faults) or f"{sound.seconds:.2f} s, RMS {sound.rms:.3f}")
+    weights = answer.headers.get("X-Weights")
+    proof.check("/clone says that the weights are random", weights == "random", weights)
+    proof.audio = answer.content
+
+
+def _check_stop(proof: Proof, service: TrackedContainer) -> None:
+    start = time.monotonic()
+    service.container.kill("SIGTERM")
+    try:
+        status = service.wait(STOP_S)
+    except WheelwrightError as error:
+        proof.check("SIGTERM stops it", False, error)
+    else:
+        proof.check("SIGTERM stops it", status == 0, f"status {status} after {time.monotonic() - start:.1f} s")
+    bad = [
+        line for line in service.log_text().splitlines() if "WARNING" in line or "Traceback" in line or "Error" in line
+    ]
+    proof.check("its log has no warning", not bad, " | ".join(bad)[:400])

@@ -1,0 +1,134 @@
+"""What became of each target, built and proven: as a table for people, as JSON, as an exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from images.table import Column, print_table
+from matrix.cli import say
+from matrix.errors import ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of one target.
+
+    Attributes:
+        status: ``built``, ``failed`` or ``unavailable``.
+        tag: the one to run, with registry and repository.
+        image: the engine's id; size: unpacked, in bytes.
+        seconds: of the build.
+        detail: why not, or how.
+        log: the file with all that bake said.
+    """
+
+    target: str
+    status: str
+    tag: str
+    detail: str
+    image: str | None = None
+    size: int | None = None
+    seconds: float = 0.0
+    log: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(slots=True)
+class Proof:
+    """What the smoke test of one target found.
+
+    Attributes:
+        verdict: ``passed``, ``passed, unproven on GPU`` or ``failed``.
+        attention: what the service ran, and because.
+        log: the file with all that its containers said.
+    """
+
+    target: str
+    tag: str
+    log: str
+    checks: list[Check] = field(default_factory=list)
+    attention: str | None = None
+    because: str | None = None
+    audio: bytes | None = None
+    verdict: str = "failed"
+
+    def check(self, name: str, ok: bool, detail: object = "") -> None:
+        """Note one check."""
+        self.checks.append(Check(name, ok, str(detail)))
+        say(f"{self.target} | {'ok  ' if ok else 'FAIL'} {name}{f': {detail}' if detail != '' else ''}")
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if not check.ok]
+
+
+def report(built: Sequence[Built], proofs: Sequence[Proof], *, smoked: bool, as_json: bool) -> int:
+    """Print what became of the targets.
+
+    Args:
+        built: one a target, in order.
+        proofs: of those that were built, when ``smoked``.
+        smoked: whether proofs were asked for: then what is not proven is a failure.
+        as_json: print JSON in place of the table.
+
+    Returns:
+        The exit status.
+    """
+    by_target = {proof.target: proof for proof in proofs}
+    rows = [(item, by_target.get(item.target)) for item in built]
+    if as_json:
+        print(json.dumps({"schema": 1, "targets": [as_row(*row) for row in rows]}, indent=1))
+    else:
+        print_table(_COLUMNS, rows)
+    for item, proof in rows:
+        if proof is not None and proof.failures:
+            say(f"{item.target}: {len(proof.failures)} checks failed; log: {proof.log}")
+        elif item.status == "failed" and item.log:
+            say(f"{item.target}: log: {item.log}")
+    good = all(item.status == "built" and (not smoked or (proof and not proof.failures)) for item, proof in rows)
+    return ExitCode.OK if rows and good else ExitCode.NEGATIVE
+
+
+def as_row(built: Built, proof: Proof | None) -> dict[str, Any]:
+    """One target's result, for JSON."""
+    proven = None
+    if proof is not None:
+        proven = {key: value for key, value in asdict(proof).items() if key not in ("audio", "target", "tag")}
+    return asdict(built) | {"smoke": proven}
+
+
+def _why(row: tuple[Built, Proof | None]) -> str:
+    built, proof = row
+    if proof is None:
+        return built.detail
+    if proof.failures:
+        first = proof.failures[0]
+        return f"{first.name}: {first.detail}" if first.detail else first.name
+    return proof.because or ""
+
+
+def _unproven(built: Built) -> str:
+    return "built, not smoked" if built.status == "built" else built.status
+
+
+_COLUMNS = (
+    Column("target", lambda row: row[0].target),
+    Column("tag", lambda row: row[0].tag),
+    Column("attention", lambda row: (row[1] and row[1].attention) or "-"),
+    Column("size", lambda row: f"{row[0].size / 1e6:,.0f} MB" if row[0].size else "-"),
+    Column("build s", lambda row: f"{row[0].seconds:.1f}" if row[0].seconds else "-"),
+    Column("smoke", lambda row: row[1].verdict if row[1] else _unproven(row[0])),
+    Column("why", _why),
+)

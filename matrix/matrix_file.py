@@ -1,0 +1,143 @@
+"""``matrix.yaml``: its shape, and how its text becomes ``Matrix``. What it means is judged in ``checks.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from matrix.checks import check_aliases, check_axes, check_exclusions, check_target
+from matrix.compat import Compat
+from matrix.document import read_document
+from matrix.model import Axes, DefaultAttention, Exclusion, Matrix, Target
+from matrix.providers import PROVIDER, read_providers
+from matrix.shapes import CUDA, NAME, PLATFORM, PYTHON, SPECIFIER, TORCH, TORCH_PATCH
+from matrix.spec import Choice, Entries, Flag, Items, Nullable, Record, Spec, Text, Whole, exactly, read
+from matrix.values import Abi, Arch, Cuda, PythonVersion
+
+_GPU = Text("a GPU's name as in compat.yaml")
+_ATTENTION = Choice(("flash_attention_2", "sdpa", "eager"))
+
+_TARGET = Record(
+    {
+        "description": Text(),
+        "tier": Choice(("default", "extra", "source")),
+        "python": PYTHON,
+        "torch": TORCH_PATCH,
+        "cuda": CUDA,
+        "platform": PLATFORM,
+        "gpus": Items(_GPU),
+        "model": Text("a hub id: owner/name", exactly(r"[\w.-]{1,96}/[\w.-]{1,96}")),
+        "base": Choice(("slim", "devel")),
+        "flash_attn": Nullable(SPECIFIER),
+        "source_build": Flag(),
+        "attention": Record({"value": _ATTENTION, "because": Text(), "source": Text()}),
+    }
+)
+
+_MATCH_KEYS: dict[str, Spec] = {"python": PYTHON, "torch": TORCH, "cuda": CUDA, "gpu": _GPU, "platform": PLATFORM}
+
+#: The shape of matrix.yaml; ``python -m matrix schema`` writes it as JSON schema.
+SPEC: Spec = Record(
+    {
+        "schema": Whole(1, 1),
+        "axes": Record(
+            {
+                "python": Items(PYTHON, at_least=1),
+                "torch": Items(TORCH, at_least=1),
+                "cuda": Items(CUDA, at_least=1),
+                "abi": Items(Choice(("derived", "TRUE", "FALSE")), at_least=1),
+                "gpu": Items(_GPU, at_least=1),
+                "platform": Items(PLATFORM, at_least=1),
+            }
+        ),
+        "exclude": Items(
+            Record({"match": Record(_MATCH_KEYS, frozenset(_MATCH_KEYS)), "because": Text(), "source": Text()})
+        ),
+        "providers": Items(PROVIDER),
+        "reuse": Choice(("none", "measured")),
+        "targets": Entries(NAME, _TARGET, at_least=1),
+        "aliases": Entries(NAME, NAME),
+    },
+    optional=frozenset({"exclude", "providers", "reuse", "aliases"}),
+)
+
+
+def load_matrix(path: Path, compat: Compat) -> Matrix:
+    """Read a matrix and judge it against the facts.
+
+    Raises:
+        DataError: the first mistake, with file, line, key path, reason and remedy.
+    """
+    document = read_document(path)
+    data = read(document, SPEC)
+    check_axes(document, data["axes"], compat)
+    for name, row in data["targets"].items():
+        check_target(document, name, row, compat)
+    check_aliases(document, data.get("aliases", {}), data["targets"])
+    axes = _axes(data["axes"], compat)
+    exclude = tuple(_exclusion(row, compat) for row in data.get("exclude", []))
+    check_exclusions(document, data.get("exclude", []), exclude, axes, compat)
+    return Matrix(
+        axes=axes,
+        exclude=exclude,
+        targets={name: _target(name, row, compat) for name, row in data["targets"].items()},
+        aliases=data.get("aliases", {}),
+        providers=read_providers(document, data.get("providers", []), compat),
+        reuse=data.get("reuse") == "measured",
+    )
+
+
+def newest_patch(torch: str, compat: Compat) -> Version:
+    """Give the full version that a matrix or a person means: ``2.9`` is its newest known patch."""
+    facts = compat.torch.get(torch)
+    return facts.patches[-1] if facts else Version(torch)
+
+
+def _axes(row: dict[str, Any], compat: Compat) -> Axes:
+    names = [compat.gpu_name(gpu) or gpu for gpu in row["gpu"]]
+    gpus: dict[Arch, str] = {}
+    for name in names:
+        gpus.setdefault(compat.gpus[name], name)
+    return Axes(
+        python=tuple(PythonVersion.parse(text) for text in row["python"]),
+        torch=tuple(newest_patch(text, compat) for text in row["torch"]),
+        cuda=tuple(Cuda.parse(text) for text in row["cuda"]),
+        abi=tuple(None if text == "derived" else Abi(text) for text in row["abi"]),
+        gpu=tuple((name, arch) for arch, name in gpus.items()),
+        platform=tuple(row["platform"]),
+    )
+
+
+def _exclusion(row: dict[str, Any], compat: Compat) -> Exclusion:
+    match = row["match"]
+    return Exclusion(
+        python=PythonVersion.parse(match["python"]) if "python" in match else None,
+        torch=match.get("torch"),
+        cuda=Cuda.parse(match["cuda"]) if "cuda" in match else None,
+        gpu=(compat.gpu_name(match["gpu"]) or match["gpu"]) if "gpu" in match else None,
+        platform=match.get("platform"),
+        because=row["because"],
+        source=row["source"],
+    )
+
+
+def _target(name: str, row: dict[str, Any], compat: Compat) -> Target:
+    attention = row["attention"]
+    return Target(
+        name=name,
+        description=row["description"],
+        tier=row["tier"],
+        python=PythonVersion.parse(row["python"]),
+        torch=Version(row["torch"]),
+        cuda=Cuda.parse(row["cuda"]),
+        platform=row["platform"],
+        gpus=tuple(compat.gpu_name(gpu) or gpu for gpu in row["gpus"]),
+        model=row["model"],
+        base=row["base"],
+        flash_attn=SpecifierSet(row["flash_attn"]) if row["flash_attn"] is not None else None,
+        source_build=row["source_build"],
+        attention=DefaultAttention(attention["value"], attention["because"], attention["source"]),
+    )

@@ -1,0 +1,25 @@
+"""The scalar shapes that several data files share. Every version is a string: YAML reads 3.10 as the number 3.1."""
+
+from __future__ import annotations
+
+from matrix.spec import Choice, Text, exactly
+
+PYTHON = Text("a Python version such as 3.12", exactly(r"\d\.\d{1,2}t?"), version=True)
+VERSION = Text(
+    "a version such as 2.9.1",
+    exactly(r"\d{1,4}(?:\.\d{1,4}){0,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,4})?"),
+    version=True,
+)
+MINOR = Text("a version such as 2.9", exactly(r"\d{1,2}\.\d{1,3}"), version=True)
+TORCH = Text("a torch version such as 2.9 or 2.9.1", exactly(r"\d{1,2}\.\d{1,3}(?:\.\d{1,3})?"), version=True)
+TORCH_PATCH = Text("a full torch version such as 2.9.1", exactly(r"\d{1,2}\.\d{1,3}\.\d{1,3}"), version=True)
+CUDA = Text("a CUDA version such as 12.8, or cpu", exactly(r"\d{1,2}\.\d|cpu"), version=True)
+CAPABILITY = Text("a compute capability such as 8.6", exactly(r"\d{1,2}\.\d"), version=True)
+SPECIFIER = Text(
+    "a version specifier such as >=2.8,<3",
+    exactly(r"(?:[<>]=?|==|!=|~=) ?\d[\d.a-z]*(?:, ?(?:[<>]=?|==|!=|~=) ?\d[\d.a-z]*)*"),
+)
+SHA256 = Text("a sha256: 64 hex digits", exactly(r"[0-9a-f]{64}"))
+NAME = Text("a name: a-z, 0-9, '.', '_', '-', at most 63 characters", exactly(r"[a-z0-9][a-z0-9._-]{0,62}"))
+ABI = Choice(("TRUE", "FALSE"))
+PLATFORM = Choice(("linux_x86_64", "linux_aarch64"))

@@ -1,0 +1,187 @@
+"""Reference audio in, WAV out. Audio comes only as base64 and is decoded here, from memory.
+
+qwen-tts opens any path or URL that it is given and mistakes raw base64 for a path, does not scale int16 and fails on
+stereo (DESIGN.md fact 23), so it never sees anything but samples.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from serve.errors import ServiceError, invalid
+
+Samples = NDArray[np.float32]
+"""Mono sound: float32, shape (n,), in [-1, 1]."""
+
+OUTPUT_RATE = 24_000
+FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
+MAX_CHANNELS = 2
+RATES = (8_000, 192_000)
+# -80 dB below full scale: a recording of a voice is far above it, dither and an unplugged microphone below.
+SILENCE = 1e-4
+# Recognized only to give a better answer: neither is ever opened.
+LOCATION = re.compile(
+    r"\s*(?:[a-z][a-z0-9+.-]*://|file:|~|\.{1,2}/|[a-z]:\\|/?(?:[\w.-]+/)*[\w-]+\.[a-z0-9]{2,4}\s*$)", re.IGNORECASE
+)
+LONGEST_LOCATION = 4096
+DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.+-]+=[\w.+\"-]+)*;base64,", re.IGNORECASE)
+ACCEPTED = "send the bytes of a wav, flac, ogg or mp3 file as base64, or as a data: URL with ;base64"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """What a reference may be: most bytes after base64, and its length in seconds."""
+
+    max_bytes: int
+    min_s: float
+    max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Decoded audio.
+
+    Args:
+        samples: float32, shape (n,), in [-1, 1].
+        rate: samples per second, Hz.
+        digest: sha256 of the encoded bytes, to recognize the same reference again.
+    """
+
+    samples: Samples
+    rate: int
+    digest: str
+
+
+def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
+    """The bytes behind base64 text or a ``data:`` URL, limited before they are decoded.
+
+    Raises:
+        ServiceError: 413 too large; 422 empty, a path or URL, or not base64.
+    """
+    prefix = DATA_URL.match(text)
+    if prefix is None and LOCATION.match(text[:LONGEST_LOCATION]):
+        message = "holds a path or a URL, and the service opens neither"
+        raise invalid("not_audio", f"{field} {message}", field, ACCEPTED)
+    payload = "".join(text[prefix.end() if prefix else 0 :].split())
+    size = len(payload) * 3 // 4
+    if size > max_bytes + 2:  # base64 pads by up to two bytes
+        raise _too_large(size, max_bytes, field)
+    try:
+        content = base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid("not_base64", f"{field} is not base64: {error}", field, ACCEPTED) from error
+    if not content:
+        raise invalid("no_audio", f"{field} is empty", field, ACCEPTED)
+    if len(content) > max_bytes:
+        raise _too_large(len(content), max_bytes, field)
+    return content
+
+
+def decode_audio(content: bytes, limits: AudioLimits, field: str) -> Sound:
+    """Decode a wav, flac, ogg or mp3 file from memory to mono.
+
+    What the header says about length is checked first (a short flac can hold hours), and never trusted: at most one
+    sample more than the limit is decoded.
+
+    Raises:
+        ServiceError: 422 not audio, more than two channels, an odd rate, too short, too long, silent or not finite.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            _check_header(file, limits, field)
+            rate: int = file.samplerate
+            most = int(limits.max_s * rate) + 1
+            data = file.read(frames=most, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OverflowError, MemoryError) as error:
+        # libsndfile's own words; str() adds the object that it read from, with its address in memory.
+        reason = " ".join(str(getattr(error, "error_string", error)).split())
+        message = f"{field} is not audio that can be decoded: {reason}"
+        raise invalid("not_audio", message, field, ACCEPTED) from error
+    # Two float32 samples near the type's limit overflow when added; float64 holds the sum.
+    mono = data.mean(axis=1, dtype=np.float64)
+    _check_length(mono.size / rate, limits, field)
+    return Sound(_level(mono, field), rate, hashlib.sha256(content).hexdigest())
+
+
+def check_made(samples: Samples) -> None:
+    """See that the model made sound.
+
+    Raises:
+        ServiceError: 500 ``bad_audio``: there are no samples, all are zero, or some are not finite.
+    """
+    if samples.size == 0 or not np.isfinite(samples).all() or not samples.any():
+        what = "no samples" if samples.size == 0 else "silence" if np.isfinite(samples).all() else "non-finite samples"
+        raise ServiceError(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "bad_audio",
+            f"the model made {what}",
+            remedy="try again, with another seed if one was given; if it stays, set WW_DTYPE=float32",
+        )
+
+
+def encode_wav(samples: Samples) -> bytes:
+    """A WAV file, 24 kHz mono 16-bit.
+
+    Args:
+        samples: float32, shape (n,), finite, in [-1, 1], at 24 kHz.
+    """
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(samples, -1, 1), OUTPUT_RATE, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _check_header(file: soundfile.SoundFile, limits: AudioLimits, field: str) -> None:
+    if file.format not in FORMATS:
+        raise invalid("not_audio", f"{field} is {file.format}, which is not accepted", field, ACCEPTED)
+    if file.channels > MAX_CHANNELS:
+        message = f"{field} has {file.channels} channels; mono and stereo are accepted"
+        raise invalid("bad_channels", message, field, "mix it down to mono")
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        message = f"{field} has {file.samplerate} samples a second; {RATES[0]} to {RATES[1]} are accepted"
+        raise invalid("bad_rate", message, field, "resample it to 24000 Hz")
+    _check_longest(file.frames / file.samplerate, limits, field)
+
+
+def _check_length(seconds: float, limits: AudioLimits, field: str) -> None:
+    _check_longest(seconds, limits, field)
+    if seconds < limits.min_s:
+        message = f"{field} holds {seconds:.2f} s of audio; at least {limits.min_s:g} s are needed"
+        raise invalid("audio_too_short", message, field, "send 3 to 10 seconds of clear speech")
+
+
+def _check_longest(seconds: float, limits: AudioLimits, field: str) -> None:
+    if seconds > limits.max_s:
+        message = f"{field} holds more than {limits.max_s:g} s of audio"
+        raise invalid("audio_too_long", message, field, "send 3 to 10 seconds of clear speech")
+
+
+def _level(mono: NDArray[np.float64], field: str) -> Samples:
+    if not np.isfinite(mono).all():
+        remedy = "export it again, as 16-bit PCM"
+        raise invalid("not_finite", f"{field} holds samples that are not finite numbers", field, remedy)
+    peak = float(np.abs(mono).max())
+    if peak > 1:  # float files may exceed full scale
+        mono = mono / peak
+    if float(np.sqrt(np.mean(np.square(mono)))) < SILENCE:
+        raise invalid("silent_audio", f"{field} is silent", field, "record it again; check the microphone")
+    return mono.astype(np.float32)
+
+
+def _too_large(size: int, max_bytes: int, field: str) -> ServiceError:
+    return ServiceError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "audio_too_large",
+        f"{field} is {size} bytes of audio; at most {max_bytes} are accepted",
+        field=field,
+        remedy="send 3 to 10 seconds of speech, as flac, ogg or mp3; or raise WW_MAX_AUDIO_MIB",
+    )

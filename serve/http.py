@@ -1,0 +1,153 @@
+"""What is the same for every route: the shape of errors, the limit of bodies, one log line a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import ServiceError
+from serve.logs import log_defect
+
+log = logging.getLogger(__name__)
+
+CODES: Mapping[int, tuple[str, str]] = {
+    HTTPStatus.BAD_REQUEST: ("bad_request", "send a JSON body"),
+    HTTPStatus.NOT_FOUND: ("not_found", "see /openapi.json for the routes"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "see /openapi.json for the routes"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "send less, or raise WW_MAX_BODY_MIB"),
+}
+CUT_OFF = "the service shut down before the request was complete"
+# Probes come every few seconds for ever; their lines would bury the others.
+QUIET = frozenset({"/live", "/ready", "/health"})
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Give every error the contract's shape: ours, validation's, and the framework's own."""
+    app.add_exception_handler(ServiceError, _answer_service_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+
+
+def error_response(error: ServiceError) -> JSONResponse:
+    """The answer for an error; a 429 or 503 tells when to come back."""
+    again = error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    return JSONResponse(error.body(), error.status, headers={"Retry-After": "2"} if again else None)
+
+
+async def _answer_service_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, ServiceError):
+        raise error
+    return error_response(error)
+
+
+async def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # Of several mistakes the first. Its "input" is the caller's text or audio: it stays out of the answer.
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:] if first["type"] != "json_invalid") or None
+    code, message, remedy = (
+        "invalid_request",
+        f"{field or 'the body'}: {first['msg']}",
+        "see /openapi.json for the fields",
+    )
+    if first["type"] == "json_invalid":
+        code, message, remedy = "not_json", "the body is not JSON", "send a JSON object"
+    elif field is None:
+        remedy = "send a JSON object, with the header Content-Type: application/json"
+    return error_response(ServiceError(HTTPStatus.UNPROCESSABLE_ENTITY, code, message, field=field, remedy=remedy))
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    code, remedy = CODES.get(error.status_code, ("http_error", None))
+    answer = error_response(ServiceError(error.status_code, code, str(error.detail), remedy=remedy))
+    answer.headers.update(error.headers or {})  # Allow, of a 405
+    return answer
+
+
+class Guard:
+    """The outermost layer: limits bodies before they are read, turns defects into a 500, logs each request."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            self._check_declared(scope)
+            await self.app(scope, self._limited(receive), note_status)
+        except asyncio.CancelledError:
+            # uvicorn ends what still runs when it stops: a body that never came to its end.
+            if status:
+                raise
+            await error_response(
+                ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, "draining", CUT_OFF, remedy="ask another instance")
+            )(scope, receive, note_status)
+        except Exception as error:
+            if status:  # the answer has begun: nothing but cutting it off tells the caller
+                raise
+            if not isinstance(error, ServiceError):
+                log_defect(log, f"a defect in {scope['method']} {scope['path']!r}", error)
+                error = ServiceError(
+                    HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log"
+                )
+            await error_response(error)(scope, receive, note_status)
+        finally:
+            level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
+            milliseconds = round(1000 * (time.monotonic() - began))
+            log.log(level, "%s %r %s in %s ms", scope["method"], scope["path"], status, milliseconds)
+
+    def _check_declared(self, scope: Scope) -> None:
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        # uvicorn refuses a Content-Length that is no number; an in-process client may send anything.
+        if declared.isdigit() and int(declared) > self.max_body_bytes:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        """``receive`` for bodies without a declared length, or with one that lies."""
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body_bytes:
+                # FastAPI takes any exception while it reads a body for bad JSON, except this one.
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large().message)
+            return message
+
+        return limited
+
+    def _too_large(self) -> ServiceError:
+        code, remedy = CODES[HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
+        message = f"the body has more than {self.max_body_bytes} bytes"
+        return ServiceError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, code, message, remedy=remedy)
+
+
+def as_json(error: ServiceError) -> dict[str, Any]:
+    """The inner object of an error's body, for an item of a batch."""
+    detail: dict[str, Any] = error.body()["error"]
+    return detail

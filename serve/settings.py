@@ -1,0 +1,120 @@
+"""The settings: ``WW_*`` environment variables, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve.errors import SettingsError
+
+PREFIX = "WW_"
+# CONTRACTS.md, "The service": these bare names are aliases, because other servers and platforms use them.
+BARE_NAMES = ("HOST", "PORT", "MODEL_ID", "MODEL_DIR", "ATTENTION", "DTYPE", "ENGINE")
+MIB = 1024 * 1024
+
+
+def _setting(name: str, default: object, description: str, **limits: Any) -> Any:
+    """A field that is read from ``WW_<name>``, or from ``<name>`` where that is an alias."""
+    names = [PREFIX + name, name] if name in BARE_NAMES else [PREFIX + name]
+    return Field(default, validation_alias=AliasChoices(*names), description=description, **limits)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Of two names for one setting, the ``WW_`` one wins; empty means unset."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    # All interfaces by default: an image is where this runs, and a container's loopback cannot be reached.
+    host: str = _setting("HOST", "0.0.0.0", "address to listen on")  # noqa: S104
+    port: int = _setting("PORT", 8000, "port to listen on", ge=1, le=65535)
+    model_id: str | None = _setting("MODEL_ID", None, "Hugging Face id; unset: the one of image.json")
+    model_dir: Path | None = _setting("MODEL_DIR", None, "folder of a checkpoint; needs no network")
+    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = _setting(
+        "ATTENTION", "auto", "attention; a forced one that cannot run stops the start"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = _setting(
+        "DTYPE", "auto", "precision; auto decides by compute capability"
+    )
+    engine: Literal["qwen"] = _setting("ENGINE", "qwen", "what generates: qwen = unmodified qwen-tts")
+    drain_s: float = _setting("DRAIN_S", 8.0, "seconds that running requests get after SIGTERM", ge=0, le=3600)
+    image_json: Path | None = _setting("IMAGE_JSON", None, "what this image is; unset: /app/image.json, if there")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("LOG_LEVEL", "info", "least level logged")
+    max_body_mib: float = _setting("MAX_BODY_MIB", 32.0, "largest request body, MiB", gt=0, le=1024)
+    max_audio_mib: float = _setting("MAX_AUDIO_MIB", 10.0, "largest reference audio, MiB", gt=0, le=1024)
+    min_ref_s: float = _setting("MIN_REF_S", 1.0, "shortest reference audio, seconds", gt=0, le=60)
+    max_ref_s: float = _setting("MAX_REF_S", 30.0, "longest reference audio, seconds", gt=0, le=300)
+    max_text_chars: int = _setting("MAX_TEXT_CHARS", 5000, "longest text, characters", ge=1, le=100_000)
+    max_items: int = _setting("MAX_ITEMS", 32, "most items in /clone-batch", ge=1, le=1024)
+    max_batch: int = _setting("MAX_BATCH", 16, "most pieces in one generate call", ge=1, le=1024)
+    max_waiting: int = _setting("MAX_WAITING", 32, "most requests that run or wait", ge=1, le=10_000)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest request body, bytes."""
+        return int(self.max_body_mib * MIB)
+
+    @property
+    def max_audio_bytes(self) -> int:
+        """Largest reference audio after base64, bytes."""
+        return int(self.max_audio_mib * MIB)
+
+
+def variables(field: str) -> tuple[str, ...]:
+    """The environment variables of a field, the first of them its own name."""
+    alias = Settings.model_fields[field].validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else []
+    return tuple(str(choice) for choice in choices)
+
+
+def table() -> list[tuple[str, str, str]]:
+    """``(variable, default, meaning)`` of each setting, as ``python -m serve --help`` prints it."""
+    return [
+        (variables(name)[0], "" if field.default is None else str(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the settings.
+
+    Args:
+        environment: where to look for unknown and faulty variables (the values themselves are always read from
+            the process's environment).
+
+    Raises:
+        SettingsError: an unknown ``WW_*`` variable, or a value that cannot be; all of them at once.
+    """
+    environ = os.environ if environment is None else environment
+    known = {variable for name in Settings.model_fields for variable in variables(name)}
+    problems = [_unknown(name, known) for name in sorted(environ) if name.startswith(PREFIX) and name not in known]
+    settings = None
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems += [_faulty(detail, environ) for detail in error.errors(include_url=False)]
+    if settings is not None and settings.min_ref_s > settings.max_ref_s:
+        problems.append(
+            f"WW_MIN_REF_S={settings.min_ref_s:g} is more than WW_MAX_REF_S={settings.max_ref_s:g}:"
+            " no reference audio would be accepted; lower the first"
+        )
+    if problems or settings is None:
+        raise SettingsError("; ".join(problems), remedy="`python -m serve --help` lists every setting with its default")
+    return settings
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f", perhaps you meant {near[0]}" if near else ""
+    return f"{name} is not a setting of this service{hint}"
+
+
+def _faulty(detail: Any, environ: Mapping[str, str]) -> str:
+    names = next((v for f in Settings.model_fields if detail["loc"][0] in (v := variables(f))), ())
+    name = next((n for n in names if environ.get(n)), str(detail["loc"][0]))
+    return f"{name}={environ.get(name, '')!r} cannot be: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

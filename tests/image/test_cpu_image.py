@@ -1,0 +1,130 @@
+"""The ``cpu`` target, built for real from the committed locks: what is in it, and what is not."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from space import REPOSITORY, Space
+
+from images.engine import Engine
+from images.hostsettings import read_host_settings
+
+pytestmark = pytest.mark.engine
+CANARY = "wheelwright-canary-7f3a9c"
+
+
+@pytest.fixture(scope="module")
+def built(engine: Engine, make_space: Callable[[str], Space], tmp_path_factory: pytest.TempPathFactory) -> Space:
+    """Built without cache, with a canary in every setting that reaches a build: the search below can find it."""
+    space = make_space("")
+    settings = read_host_settings()
+    bundle = tmp_path_factory.mktemp("ca") / "bundle.pem"
+    own = (
+        settings.ca_bundle.read_text() if settings.ca_bundle else Path("/etc/ssl/certs/ca-certificates.crt").read_text()
+    )
+    bundle.write_text(f"# {CANARY}-ca\n{own}")
+    answer = space.images(
+        "build", "cpu", "--no-cache", "--smoke", "--json",
+        SSL_CERT_FILE=str(bundle), NO_PROXY=f"{CANARY}-proxy.invalid", no_proxy=f"{CANARY}-proxy.invalid",
+    )  # fmt: skip
+    (space.root / "answer.json").write_text(answer.out)
+    assert answer.status == 0, answer.out
+    return space
+
+
+def report(space: Space) -> dict[str, object]:
+    return json.loads((space.root / "answer.json").read_text())["targets"][0]
+
+
+def test_it_is_built_proven_and_tagged(built: Space, engine: Engine) -> None:
+    target = report(built)
+    assert target["status"] == "built"
+    assert target["smoke"]["verdict"] == "passed"
+    assert target["smoke"]["attention"] == "sdpa"
+    image = engine.client.images.get(f"{REPOSITORY}:cpu")
+    tags = {tag.partition(":")[2] for tag in image.tags}
+    assert {"cpu", "py3.11-torch2.13.0-cpu-sdpa"} < tags
+    assert any(tag.startswith("0.1.0-") for tag in tags)
+    assert image.labels["org.opencontainers.image.created"] == "2026-09-21T14:13:20+00:00"
+
+
+def test_no_setting_of_the_host_is_in_a_layer_or_the_history(built: Space, engine: Engine) -> None:
+    image = engine.client.images.get(f"{REPOSITORY}:cpu")
+    history = json.dumps(image.history()) + json.dumps(image.attrs)
+    assert CANARY not in history
+    archive = io.BytesIO(b"".join(image.save()))
+    found, files = [], 0
+    with tarfile.open(fileobj=archive) as outer:
+        for member in outer.getmembers():
+            content = outer.extractfile(member)
+            if content is None:
+                continue
+            data = content.read()
+            assert CANARY.encode() not in data, member.name
+            for inner in layer_files(data):
+                files += 1
+                if CANARY.encode() in inner[1]:
+                    found.append(inner[0])
+    assert files > 5000  # the layers were really opened
+    assert found == []
+
+
+def layer_files(data: bytes) -> list[tuple[str, bytes]]:
+    """The regular files of a layer (tar, gzip or zstd); nothing for a file that is no layer."""
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        import zstandard  # noqa: PLC0415
+
+        data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as layer:
+            files = [member for member in layer.getmembers() if member.isfile()]
+            return [(member.name, handle.read()) for member in files if (handle := layer.extractfile(member))]
+    except tarfile.ReadError:
+        return []
+
+
+def test_the_last_layer_is_image_json_and_the_one_before_is_the_service(built: Space, engine: Engine) -> None:
+    history = engine.client.images.get(f"{REPOSITORY}:cpu").history()
+    layers = [row for row in history if row["Size"] > 0]
+    assert "image.json" in layers[0]["CreatedBy"]
+    assert "serve/" in layers[1]["CreatedBy"]
+    assert layers[0]["Size"] < 20_000  # in blocks of the file system
+    assert layers[1]["Size"] < 1_000_000
+
+
+def test_a_second_build_takes_every_layer_from_the_cache(built: Space) -> None:
+    before = report(built)["image"]
+    answer = built.images("build", "cpu", "--json")
+    assert answer.status == 0
+    log = Path(answer.json["targets"][0]["log"]).read_text()
+    assert "CACHED" in log
+    assert "uv pip install" not in "".join(line for line in log.splitlines() if " DONE " in line)
+    assert answer.json["targets"][0]["size"] > 0
+    assert before
+
+
+def test_a_healthcheck_asks_for_live(built: Space, engine: Engine) -> None:
+    config = engine.client.images.get(f"{REPOSITORY}:cpu").attrs["Config"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "serve.healthcheck"]
+    assert config["User"] == "10001:10001"
+
+
+def test_what_was_built_is_smoked_again_by_its_own_verb(built: Space) -> None:
+    answer = built.images("smoke", "cpu")
+    assert answer.status == 0
+    assert "passed" in answer.out
+
+
+def test_a_broken_service_fails_its_smoke_and_keeps_its_log(built: Space) -> None:
+    (built.root / "serve" / "__main__.py").write_text("raise SystemExit('broken on purpose')\n")
+    answer = built.images("build", "cpu", "--smoke", "--json", REGISTRY="wheelwright-test-broken")
+    target = answer.json["targets"][0]
+    assert answer.status == 1
+    assert target["smoke"]["verdict"] == "failed"
+    assert "broken on purpose" in Path(target["smoke"]["log"]).read_text()
+    assert any("broken on purpose" in check["detail"] for check in target["smoke"]["checks"] if not check["ok"])

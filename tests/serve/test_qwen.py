@@ -1,0 +1,242 @@
+"""The engine ``qwen``: the real package on the tiny checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from serve.attention import Decision
+from serve.audio import Sound
+from serve.checkpoint import download
+from serve.dtypes import decide_dtypes
+from serve.engine import LoadPlan, Piece
+from serve.errors import NetworkError, SettingsError, StartError
+from serve.probe import Device
+from serve.qwen import QwenEngine
+
+CPU = Device("cpu", "CPU", (), "a test")
+NOISE = Sound(np.random.default_rng(0).uniform(-0.3, 0.3, 32_000).astype(np.float32), 16_000, "x")
+
+
+def plan(folder: Path, dtype: str = "auto", attention: str = "sdpa") -> LoadPlan:
+    return LoadPlan(folder, CPU, Decision(attention, "a test", ()), decide_dtypes(dtype, []))
+
+
+def loaded(folder: Path, dtype: str = "auto", attention: str = "sdpa") -> QwenEngine:
+    engine = QwenEngine()
+    engine.load(plan(folder, dtype, attention))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine(tiny):
+    return loaded(tiny)
+
+
+@pytest.fixture
+def broken(tiny, tmp_path):
+    return shutil.copytree(tiny, tmp_path / "broken")
+
+
+def say(engine, text="Hello there.", language="english", seed=0, frames=12):
+    return engine.run([Piece(text, language, engine.prompt(NOISE, "noise"), frames)], seed)[0]
+
+
+def test_facts(tiny):
+    facts = QwenEngine().load(plan(tiny))
+    assert facts.weights == "random"
+    assert len(facts.languages) == 10
+    assert "auto" not in facts.languages
+    assert facts.attention == {"talker": "sdpa", "code_predictor": "sdpa", "codec": "sdpa"}
+    assert facts.versions["qwen-tts"] == "0.1.1"
+
+
+def test_a_checkpoint_without_the_mark_counts_as_released(broken):
+    config = json.loads((broken / "config.json").read_text())
+    del config["wheelwright_weights"]
+    (broken / "config.json").write_text(json.dumps(config))
+    assert QwenEngine().load(plan(broken)).weights == "released"
+
+
+def test_eager_is_used_in_every_part(tiny):
+    engine = QwenEngine()
+    facts = engine.load(plan(tiny, attention="eager"))
+    assert set(facts.attention.values()) == {"eager"}
+    assert np.isfinite(say(engine)).all()
+
+
+def test_every_part_is_told_its_dtype(tiny):
+    # A part that is not warns when it runs flash_attention_2; that needs a GPU, so look at what the warning looks at.
+    talker = loaded(tiny, "bfloat16")._loaded.model.model.talker
+    parts = (talker, talker.model, talker.code_predictor, talker.code_predictor.model)
+    assert [part.config.dtype for part in parts] == [torch.bfloat16] * 4
+
+
+def test_eager_and_sdpa_say_the_same(engine, tiny):
+    np.testing.assert_allclose(say(loaded(tiny, attention="eager")), say(engine), atol=1e-3)
+
+
+def test_seeds(engine):
+    first, again, other = (say(engine, seed=seed) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape or not np.array_equal(first, other)
+
+
+def test_a_seed_does_not_leak_into_the_next_request(engine):
+    after = []
+    for _ in range(2):
+        say(engine, seed=7)
+        after.append(say(engine, seed=None))
+    assert after[0].shape != after[1].shape or not np.array_equal(*after)
+
+
+def test_a_batch_has_one_answer_for_each_piece(engine):
+    prompt = engine.prompt(NOISE, "noise")
+    pieces = [Piece("One.", "english", prompt, 6), Piece("Two, and longer.", "auto", prompt, 12)]
+    waves = engine.run(pieces, 0)
+    assert len(waves) == 2
+    for wave in waves:
+        assert wave.dtype == np.float32
+        assert wave.ndim == 1
+        # At most the batch's cap, 80 ms = 1920 samples a frame, with one frame of slack for the reference's cut.
+        assert 0 < wave.size <= 13 * 1920
+        assert np.abs(wave).max() <= 1
+
+
+def test_the_checkpoints_own_ceiling_holds(engine):
+    assert say(engine, frames=10_000).size <= 33 * 1920
+
+
+@pytest.mark.parametrize(
+    ("dtype", "parts"),
+    [
+        ("float32", [torch.float32] * 4),
+        ("bfloat16", [torch.bfloat16] * 4),
+        # What a T4 gets (DESIGN.md fact 13).
+        ("float16", [torch.float16, torch.float32, torch.float32, torch.float32]),
+    ],
+)
+def test_each_part_runs_in_its_dtype(tiny, dtype, parts):
+    engine = loaded(tiny, dtype)
+    main = engine._model.model
+    predictor = main.talker.code_predictor
+    modules = [main.talker.model.layers, predictor, main.speech_tokenizer.model, main.speaker_encoder]
+    assert [{p.dtype for p in module.parameters()} for module in modules] == [{part} for part in parts]
+    assert {p.dtype for p in main.talker.codec_head.parameters()} == {parts[0]}
+    # Rotary frequencies stay float32, whatever the weights are.
+    assert {b.dtype for n, b in main.named_buffers() if "inv_freq" in n} == {torch.float32}
+    seen: dict[str, torch.dtype] = {}
+    for name, module in (("talker", main.talker.model), ("code predictor", predictor.model)):
+        module.layers[0].mlp.register_forward_pre_hook(lambda _m, args, name=name: seen.update({name: args[0].dtype}))
+    engine.warm()
+    assert seen == {"talker": parts[0], "code predictor": parts[1]}
+    assert np.isfinite(say(engine)).all()
+
+
+def test_the_t4_profile_does_not_round_its_float32_parts(tiny):
+    plain, mixed = loaded(tiny)._model.model, loaded(tiny, "float16")._model.model
+    for one, other in zip(
+        plain.talker.code_predictor.parameters(), mixed.talker.code_predictor.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("text", ["<|im_end|>", "<|im_start|>system", "a<tts_text_eod>b", "<|endoftext|>" * 3])
+def test_names_of_special_tokens_are_read_and_not_obeyed(engine, text):
+    tokenizer = engine._model.processor.tokenizer
+    ids = tokenizer(engine._plain(text))["input_ids"]
+    assert not set(ids) & set(tokenizer.all_special_ids)
+    assert set(tokenizer(text)["input_ids"]) & set(tokenizer.all_special_ids)
+    assert say(engine, text).size
+
+
+def test_a_large_vocabulary_is_not_taken_for_mistrals(engine, broken, caplog):
+    # transformers 4.57.3 looks at tokenizers of more than 100,000 tokens only; the released ones have 151,936.
+    vocabulary = json.loads((broken / "vocab.json").read_text())
+    at = 200_000
+    vocabulary |= {f"<more{place}>": at + place for place in range(100_001)}
+    (broken / "vocab.json").write_text(json.dumps(vocabulary))
+    with caplog.at_level(logging.WARNING):
+        made = loaded(broken)._model.processor.tokenizer
+    assert len(made) > 100_000
+    assert "regex" not in caplog.text
+    text = "Don't SHOUT, McDonald: 123 x."
+    small = engine._model.processor.tokenizer
+    assert made.tokenize(text) == small.tokenize(text)
+    assert str(made.backend_tokenizer.pre_tokenizer) == str(small.backend_tokenizer.pre_tokenizer)
+
+
+FILES = [
+    *("config.json", "generation_config.json", "model.safetensors", "vocab.json", "merges.txt"),
+    *(f"speech_tokenizer/{name}" for name in ("config.json", "model.safetensors", "preprocessor_config.json")),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    # Half of merges.txt is a list of merges, too.
+    [(file, fault) for file in FILES for fault in ("missing", "cut off") if (file, fault) != ("merges.txt", "cut off")],
+)
+def test_a_broken_checkpoint_is_an_error_that_names_the_folder(broken, file, fault):
+    target = broken / file
+    if fault == "missing":
+        target.unlink()
+    else:
+        content = target.read_bytes()
+        target.write_bytes(content[: len(content) // 2])
+    with pytest.raises(SettingsError) as caught:
+        loaded(broken)
+    assert str(broken) in caught.value.what
+    assert caught.value.remedy
+
+
+def test_weights_of_another_shape(broken):
+    config = json.loads((broken / "config.json").read_text())
+    config["talker_config"]["hidden_size"] = 64
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SettingsError, match="cannot be loaded"):
+        loaded(broken)
+
+
+@pytest.mark.parametrize("change", [{"tts_model_type": "custom_voice"}, {"tokenizer_type": "qwen3_tts_tokenizer_25hz"}])
+def test_a_model_that_does_not_clone(broken, change):
+    config = json.loads((broken / "config.json").read_text()) | change
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SettingsError, match="not a Qwen3-TTS 12 Hz Base checkpoint"):
+        loaded(broken)
+
+
+def poison(folder: Path) -> None:
+    """Make the codec's last layer NaN, as an overflow would."""
+    file = folder / "speech_tokenizer" / "model.safetensors"
+    state = load_file(file)
+    name = next(key for key in state if key.startswith("decoder.decoder.") and key.endswith("conv.weight"))
+    state[name] = torch.full_like(state[name], float("nan"))
+    save_file(state, file, metadata={"format": "pt"})
+
+
+def test_nan_stops_the_start(broken):
+    poison(broken)
+    with pytest.raises(StartError, match="not finite"):
+        loaded(broken).warm()
+
+
+def test_use_before_load_is_a_defect():
+    with pytest.raises(RuntimeError, match="before it is loaded"):
+        QwenEngine().warm()
+
+
+def test_a_model_that_cannot_be_fetched(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(NetworkError, match="Qwen/none cannot be fetched") as caught:
+        download("Qwen/none")
+    assert "WW_MODEL_DIR" in str(caught.value.remedy)
+    assert caught.value.exit_code == 3

@@ -1,0 +1,134 @@
+"""The packages that images leave out: absent, stood in for, and never touched by the 12 Hz path."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from serve import stubs
+
+CLONE = """
+import base64, json, sys
+from pathlib import Path
+import numpy as np
+from serve import stubs
+from serve.attention import Decision
+from serve.audio import Sound
+from serve.dtypes import decide_dtypes
+from serve.engine import LoadPlan, Piece, make_engine
+from serve.probe import find_device
+
+engine = make_engine("qwen")
+plan = LoadPlan(Path(sys.argv[1]), find_device(None), Decision("sdpa", "", ()), decide_dtypes("auto", []))
+engine.load(plan)
+engine.warm()
+sound = Sound(np.random.default_rng(0).uniform(-0.3, 0.3, 32000).astype(np.float32), 16000, "")
+wave = engine.run([Piece("Hello.", "english", engine.prompt(sound, "noise"), 8)], 0)[0]
+left = [name for names in stubs.LEFT_OUT.values() for name in names if name in sys.modules]
+import qwen_tts.core.tokenizer_25hz.vq.speech_vq as user
+held = [type(user.__dict__[name]).__name__ for name in ("sox", "onnxruntime", "kaldi")]
+print(json.dumps({"touched": stubs.touched, "left": left, "held": held, "samples": wave.size}))
+"""
+
+
+def test_a_real_clone_touches_none_of_them(tiny, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(stubs.__file__).rpartition("/serve/")[0]}
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", CLONE, str(tiny)],
+        capture_output=True, text=True, env=environment, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # stdout holds this one line only: not the package's banner about flash-attn.
+    result = json.loads(done.stdout)
+    assert result.pop("samples") > 1000
+    assert result == {"touched": [], "left": [], "held": ["_Stub"] * 3}
+    assert done.stderr == ""
+
+
+def test_the_stubs_were_really_needed():
+    # Had one of these packages been installed, the test above would prove nothing.
+    for package in stubs.LEFT_OUT:
+        assert importlib.util.find_spec(package) is None, f"{package} is installed"
+
+
+def test_importable_inside_and_gone_outside():
+    with stubs.left_out():
+        import sox  # noqa: PLC0415
+        from torchaudio.compliance import kaldi  # noqa: PLC0415
+
+        assert kaldi.__name__ == "torchaudio.compliance.kaldi"
+        assert sys.modules["sox"] is sox
+    for package in stubs.LEFT_OUT:
+        assert package not in sys.modules
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(package)
+
+
+@pytest.mark.parametrize("name", [name for names in stubs.LEFT_OUT.values() for name in names])
+def test_using_one_says_which_and_is_recorded(name, monkeypatch):
+    monkeypatch.setattr(stubs, "touched", [])
+    with stubs.left_out():
+        stub = importlib.import_module(name)
+        with pytest.raises(stubs.LeftOutError, match=rf"{name}\.anything was used.*leaves out the package"):
+            _ = stub.anything
+        assert stubs.touched == [f"{name}.anything"]
+        assert not hasattr(stub, "__version__")
+
+
+def test_a_package_that_is_there_is_left_alone(monkeypatch):
+    real = type(sys)("sox")
+    monkeypatch.setitem(sys.modules, "sox", real)
+    with stubs.left_out():
+        assert sys.modules["sox"] is real
+    assert sys.modules["sox"] is real
+
+
+def test_numba_compiles_nothing_and_is_the_real_one_afterwards(tmp_path):
+    """Where it finds no place to cache compiled functions (no home, nothing writable), librosa cannot be imported."""
+    code = """
+import sys
+from serve import qwen_package, stubs
+assert "numba" not in sys.modules and stubs.touched == []
+import librosa, numpy
+try:
+    librosa.zero_crossings(numpy.ones(9))
+except stubs.LeftOutError as error:
+    print(error)
+print(stubs.touched)
+import numba
+print(numba.jit(lambda x: x + 1)(1))
+"""
+    environment = os.environ | {"PYTHONPATH": str(stubs.__file__).rpartition("/serve/")[0], "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    said, names, two = done.stdout.splitlines()
+    assert "was called, but this service imports librosa without compiling it" in said
+    assert "librosa.core.audio" in names
+    assert two == "2"
+    assert not [*tmp_path.iterdir()]
+
+
+def requirement_lines(text: str) -> list[str]:
+    return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
+
+
+def test_overrides_leave_out_exactly_these(pytestconfig):
+    lines = requirement_lines((pytestconfig.rootpath / "serve/overrides.txt").read_text())
+    assert sorted(lines) == sorted(f"{package} ; sys_platform == 'never'" for package in stubs.LEFT_OUT)
+
+
+def test_requirements_say_what_qwen_tts_needs_besides(pytestconfig):
+    lines = requirement_lines((pytestconfig.rootpath / "serve/requirements.in").read_text())
+    needs = {re.split(r"[<>=!~;\[ ]", need)[0]: need for need in importlib.metadata.requires("qwen-tts") or []}
+    names = {re.split(r"[<>=]", line)[0] for line in lines}
+    assert set(needs) - set(stubs.LEFT_OUT) <= names
+    assert not names & set(stubs.LEFT_OUT)
+    assert {line for line in lines if "==" in line} >= {need for need in needs.values() if "==" in need}
+    assert "torch" not in names

@@ -1,0 +1,131 @@
+"""The small parts: tables, WAV measures, target selection, the host's record."""
+
+from __future__ import annotations
+
+import array
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from images import apt
+from images.baking import failing_step
+from images.planned import Workspace, default_targets, load_planned, select_targets, split_names
+from images.proving import flash_serves
+from images.table import Column, format_table
+from images.wav import RATE, read_wav, reference_voice, write_wav
+from matrix.errors import UsageError, WheelwrightError
+
+
+def test_a_table_wraps_its_last_column_and_loses_nothing() -> None:
+    columns = [Column("name", lambda row: row[0]), Column("why", lambda row: row[1])]
+    reason = " ".join(f"word{n}" for n in range(40))
+    text = format_table(columns, [("a", reason), ("long-name", "short")], 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert " ".join(text.split()).count("word39") == 1
+    assert text.splitlines()[0].split() == ["name", "why"]
+
+
+def test_the_reference_voice_is_sound_of_the_right_form() -> None:
+    sound = read_wav(reference_voice(1.5))
+    assert (sound.rate, sound.channels, sound.bits) == (24000, 1, 16)
+    assert sound.seconds == pytest.approx(1.5)
+    assert sound.faults(1, 2) == []
+    assert 0.03 < sound.rms < sound.peak < 0.9
+
+
+@given(st.floats(0.01, 1.0), st.integers(200, 2000))
+def test_rms_is_that_of_a_sine(amplitude: float, hertz: int) -> None:
+    samples = array.array("h", (int(32767 * amplitude * math.sin(2 * math.pi * hertz * n / RATE)) for n in range(RATE)))
+    assert read_wav(write_wav(samples)).rms == pytest.approx(amplitude / math.sqrt(2), rel=0.02, abs=1e-4)
+
+
+def test_faults_name_each_thing_that_is_wrong() -> None:
+    silent = read_wav(write_wav(array.array("h", [0] * RATE)))
+    assert silent.faults(2, 3) == ["silent: RMS 0.00000 of full scale", "1.00 s long, not 2 to 3"]
+    loud = read_wav(write_wav(array.array("h", [32767] * RATE)))
+    assert loud.faults(0, 3) == ["100% of the samples are at full scale"]
+    with pytest.raises(ValueError, match="not a PCM WAV file"):
+        read_wav(b"RIFF....junk")
+
+
+def test_names_may_be_separated_by_commas() -> None:
+    assert split_names(["cpu,t4", "a10g"]) == ["cpu", "t4", "a10g"]
+    assert split_names([]) is None
+    assert split_names([","]) is None
+
+
+def test_unknown_targets_are_named_with_the_known() -> None:
+    targets = Workspace.load().project.matrix.targets
+    with pytest.raises(UsageError, match="'a100'") as caught:
+        select_targets(targets, ["cpu", "a100"])
+    assert "a10g, t4" in str(caught.value.remedy)
+    assert default_targets(targets) == ["a10g", "t4", "cpu"]
+    assert [item.target.name for item in load_planned(Workspace.load(), ["cpu"])] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("sass", "capability", "serves"),
+    [
+        (["sm_80", "sm_90"], [8, 6], True),
+        (["sm_80", "sm_90"], [9, 0], True),
+        (["sm_80", "sm_90"], [7, 5], False),
+        (["sm_90"], [8, 6], False),
+        (["sm_100", "sm_120"], [12, 1], True),
+        ([], [9, 0], False),
+    ],
+)
+def test_what_a_smoke_test_expects_follows_from_the_gpu(sass: list[str], capability: list[int], serves: bool) -> None:
+    assert flash_serves({"wheel_sass": sass}, {"capability": capability}) is serves
+    assert not flash_serves({"wheel_sass": sass}, None)
+
+
+def test_the_failing_step_is_found_in_bakes_output(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("#5 DONE\n#7 ERROR: process did not complete: exit code: 1\nERROR: target cpu: failed to solve: x\n")
+    assert failing_step(log) == "ERROR: target cpu: failed to solve: x"
+
+
+def test_what_was_put_on_the_host_is_recorded_before_it_is_there(tmp_path: Path) -> None:
+    record = tmp_path / "state" / "host.json"
+    state = apt.HostState(packages=["a"], files=["/x"])
+    state.save(record)
+    assert apt.HostState.load(record) == state
+    apt.HostState().save(record)
+    assert not record.exists()
+    assert apt.HostState.load(record) == apt.HostState()
+
+
+@pytest.mark.parametrize(
+    ("plan", "changed"),
+    [
+        ("Inst docker.io (26.1 Debian:13 [amd64])\nConf docker.io (26.1)\n", False),
+        ("Inst libc6 [2.36] (2.41 Debian:13 [amd64])\nInst docker.io (26.1)\n", True),
+        ("Remv podman [4.3]\nInst docker.io (26.1)\n", True),
+    ],
+)
+def test_a_plan_that_changes_what_is_installed_is_refused(
+    plan: str, changed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``apt-get -s`` prints these lines; the real apt runs in the fresh-machine test."""
+    calls: list[tuple[str, ...]] = []
+
+    def record(*command: str, check: bool = True) -> str:
+        calls.append(command)
+        return plan
+
+    monkeypatch.setattr(apt, "_apt", record)
+    monkeypatch.setattr(apt, "STATE", tmp_path / "host.json")
+    monkeypatch.setattr(apt.HostState, "save", lambda self: None)
+    state = apt.HostState()
+    if changed:
+        with pytest.raises(WheelwrightError, match="would change packages"):
+            apt.install(["docker.io"], state)
+        assert len(calls) == 1
+        assert state.packages == []
+    else:
+        apt.install(["docker.io"], state)
+        assert len(calls) == 2
+        assert state.packages == ["docker.io"]

@@ -1,0 +1,1 @@
+"""Questions and answers: options, this machine, tables, JSON, the coverage page."""

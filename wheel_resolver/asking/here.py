@@ -1,0 +1,190 @@
+"""``python -m wheel_resolver --here``: which wheel fits this machine and this Python, and how to install it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.version import Version
+
+from matrix import Arch, Cell, Compat, Project, load_project
+from matrix.cli import say
+from matrix.compat import minor_of
+from matrix.errors import ExitCode, UsageError
+from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
+from wheel_resolver.asking.host import Host, Torch, read_host
+from wheel_resolver.asking.options import catalogue_asked, policy_asked, project_policy
+from wheel_resolver.asking.table import describe_catalogue, render_one, render_trace
+from wheel_resolver.core.facts import Facts, Policy
+from wheel_resolver.core.index import WheelIndex
+from wheel_resolver.core.resolve import Match, resolve
+from wheel_resolver.core.wheel import Wheel
+
+#: What the host itself says, so that it cannot be asked for.
+_READ = ("torch", "cuda", "abi", "gpu", "arch", "platform")
+
+
+@dataclass(frozen=True, slots=True)
+class HostAnswer:
+    """An answer for each kind of GPU of the host; the one wheel that serves them all, or why there is none."""
+
+    answers: tuple[Answer, ...]
+    wheel: Wheel | None
+    why_not: str | None
+
+
+def main(options: argparse.Namespace) -> int:
+    """Answer for the host; the result is an exit status of CONTRACTS."""
+    given = [f"--{axis}" for axis in _READ if getattr(options, axis)]
+    if given or len(options.python) > 1:
+        what = " and ".join(given) or "more than one --python"
+        raise UsageError(
+            f"--here reads the host, and {what} was given too", remedy="leave one out; only --python PATH goes with it"
+        )
+    project = load_project(options.matrix)
+    host = read_host(options.python[0] if options.python else sys.executable)
+    policy = host_policy(host, project_policy(options, project))
+    loaded = catalogue_asked(options, project)
+    index = WheelIndex(
+        loaded.catalogue.wheels, Facts(project.compat, project.known_broken), policy_asked(options, policy)
+    )
+    answer = answer_host(host, project, index, explained=options.explain)
+    for note in loaded.notes:
+        say(f"note: {note}")
+    command = None if answer.wheel is None else install_command(host, answer.wheel)
+    if options.json:
+        report = to_json(loaded.catalogue, {}, answer.answers)
+        report |= {"host": host_json(host), "install": command, "why_not": answer.why_not}
+        print(json.dumps(report, indent=1))
+    else:
+        print(describe(host, answer, command))
+    say(describe_catalogue(loaded.catalogue))
+    if options.require is not None:
+        met = bool(answer.answers) and all(attention_of(each.resolution) == options.require for each in answer.answers)
+        return ExitCode.OK if met else ExitCode.NEGATIVE
+    return ExitCode.OK if command is not None else ExitCode.NO_FIT
+
+
+def host_policy(host: Host, policy: Policy) -> Policy:
+    """The policy with the host's own glibc and driver."""
+    return replace(policy, glibc=host.glibc, driver=host.driver)
+
+
+def answer_host(host: Host, project: Project, index: WheelIndex, *, explained: bool = False) -> HostAnswer:
+    """Answer for every kind of GPU that the host has; one wheel must serve them all."""
+    if (refused := _cannot_ask(host, project.compat)) is not None:
+        return HostAnswer((), None, refused)
+    if host.torch is None:
+        return HostAnswer((), None, f"{host.trouble}; {_torch_to_install(host, index)}")
+    cells = host_cells(host, host.torch)
+    answers = tuple(answer_cells(cells, index, explained=explained))
+    if all(isinstance(each.resolution, Match) for each in answers):
+        first, *others = (index.fitting(cell) for cell in cells)
+        shared = [wheel for wheel in first if all(wheel in other for other in others)]
+        if shared:
+            return HostAnswer(answers, shared[0], None)
+        return HostAnswer(answers, None, "no single wheel serves all GPUs of this host")
+    why = next(each.resolution.reason for each in answers if not isinstance(each.resolution, Match))
+    if host.torch.cuda.is_cpu and host.gpus:
+        why += f"; for the {host.gpus[0].name} of this machine, {_torch_to_install(host, index)}"
+    return HostAnswer(answers, None, why)
+
+
+def host_cells(host: Host, torch: Torch) -> tuple[Cell, ...]:
+    """A cell for each architecture; one without GPU where torch is a CPU build or no GPU is seen.
+
+    A build of PyTorch's says its CUDA in the local part (``2.9.1+cu128``), which the cell has apart.
+    """
+    version = torch.version if torch.version.is_prerelease else Version(torch.version.public)
+    cell = Cell(host.python, version, torch.cuda, torch.abi, None, None, host.platform)
+    archs: dict[Arch, str] = {}
+    for gpu in () if torch.cuda.is_cpu else host.gpus:
+        archs.setdefault(gpu.arch, gpu.name)
+    return tuple(replace(cell, arch=arch, gpu=name) for arch, name in archs.items()) or (cell,)
+
+
+def _cannot_ask(host: Host, compat: Compat) -> str | None:
+    """What the resolver has no answer for, whatever wheels there are."""
+    first, *_, last = compat.torch
+    torch = host.torch
+    reasons = (
+        (
+            host.platform not in compat.platforms,
+            f"the wheels are for {' and '.join(compat.platforms)}, and this is {host.platform}",
+        ),
+        (host.implementation != "CPython", f"the wheels are for CPython, and this is {host.implementation}"),
+        (host.glibc is None, "the wheels are for glibc, and this Python runs on another C library"),
+        (torch is not None and torch.hip, f"the wheels are for CUDA, and this torch is for ROCm {torch and torch.hip}"),
+        (
+            torch is not None and minor_of(torch.version) not in compat.torch,
+            f"torch {torch and torch.version} is not known to compat.yaml, which knows {first} to {last}",
+        ),
+    )
+    return next((reason for refused, reason in reasons if refused), None)
+
+
+def _torch_to_install(host: Host, index: WheelIndex) -> str:
+    """What to do about torch: the newest that has a wheel on this Python, GPU and driver."""
+    if not host.gpus:
+        return "no GPU is seen either: install torch, then ask again"
+    compat = index.facts.compat
+    for known in reversed(list(compat.torch.values())):
+        for cuda in sorted(known.cuda, reverse=True) if host.python in known.python else ():
+            torch = Torch(known.patches[-1], cuda, compat.abi(known.patches[-1], cuda, host.platform))
+            cells = host_cells(host, torch)
+            if all(isinstance(resolve(cell, index), Match) for cell in cells):
+                place = f"{compat.origins['pytorch_wheels']}/{cuda.tag}"
+                words = [host.executable, "-m", "pip", "install", f"torch=={torch.version}", "--index-url", place]
+                return f"install torch {torch.version} for CUDA {cuda}, which has a wheel: {shlex.join(words)}"
+    return f"no torch has a flash-attn wheel for Python {host.python} on this machine"
+
+
+def install_command(host: Host, wheel: Wheel) -> str:
+    """Install by direct URL: by name pip refuses official wheels (file name 2.8.3+cu12..., metadata 2.8.3)."""
+    url = wheel.url if wheel.sha256 is None else f"{wheel.url}#sha256={wheel.sha256}"
+    return shlex.join([host.executable, "-m", "pip", "install", url])
+
+
+def host_json(host: Host) -> dict[str, Any]:
+    """The host as JSON."""
+    torch = host.torch
+    return {
+        "executable": host.executable,
+        "python": str(host.python),
+        "platform": host.platform,
+        "glibc": str(host.glibc) if host.glibc else None,
+        "torch": str(torch.version) if torch else None,
+        "cuda": str(torch.cuda) if torch else None,
+        "abi": str(torch.abi) if torch else None,
+        "gpus": [{"name": gpu.name, "arch": str(gpu.arch)} for gpu in host.gpus],
+        "driver": str(host.driver) if host.driver else None,
+    }
+
+
+def describe(host: Host, answer: HostAnswer, command: str | None) -> str:
+    """Write the host, the answer for each of its GPUs, and the command."""
+    gpus = ", ".join(dict.fromkeys(f"{gpu.name} ({gpu.arch})" for gpu in host.gpus)) or "none seen"
+    rows = [
+        ("python", f"{host.python}  {host.executable}"),
+        ("torch", f"{host.torch.version}, CUDA {host.torch.cuda}, ABI {host.torch.abi}" if host.torch else "none"),
+        ("system", f"{host.platform}, {f'glibc {host.glibc}' if host.glibc else 'no glibc'}"),
+        ("GPU", f"{gpus}{f', driver {host.driver}' if host.driver else ''}"),
+    ]
+    lines = [f"{name.ljust(8)}{text}" for name, text in rows]
+    lines += ["", *_each(answer.answers)]
+    if command is None:
+        return "\n".join([*lines, f"no wheel fits this host: {answer.why_not}"])
+    if host.torch is not None and not host.torch.cuda.is_cpu and not host.gpus:
+        lines += ["no GPU is seen here: whether the wheel has code for yours was not judged"]
+    if answer.wheel is not None and not answer.wheel.pinned:
+        lines += ["nobody published this wheel's digest: the command cannot check it"]
+    return "\n".join([*lines, "", command])
+
+
+def _each(answers: Sequence[Answer]) -> list[str]:
+    return [render_one(each) if each.trace is None else render_trace(each) for each in answers]

@@ -1,0 +1,172 @@
+"""The command line's question: options to axes, each value checked against the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from matrix import Abi, Arch, Compat, Cuda, Project, PythonVersion
+from matrix.checks import known_cudas, known_pythons, known_torches
+from matrix.compat import minor_of
+from matrix.errors import UsageError
+from matrix.expand import Expansion, expand
+from matrix.matrix_file import newest_patch
+from matrix.model import Axes, Exclusion
+from matrix.spec import perhaps
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options as given: each a list, empty where the option was not given."""
+
+    torch: tuple[str, ...] = ()
+    python: tuple[str, ...] = ()
+    cuda: tuple[str, ...] = ()
+    abi: tuple[str, ...] = ()
+    gpu: tuple[str, ...] = ()
+    arch: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
+
+    @property
+    def names_a_cell(self) -> bool:
+        """Whether all that decides if torch can run there was said: torch, CUDA and GPU."""
+        return bool(self.torch and self.cuda and (self.gpu or self.arch))
+
+
+def cells_asked(asked: Asked, project: Project) -> Expansion:
+    """Expand a question; what it does not say ranges over the matrix.
+
+    Raises:
+        UsageError: a value is not known; the message lists the known ones.
+    """
+    compat, axes = project.compat, project.matrix.axes
+    torch = _torches(asked.torch, compat)
+    python = _values("--python", asked.python, known_pythons(compat))
+    cuda = _values("--cuda", asked.cuda, known_cudas(compat))
+    platform = _values("--platform", asked.platform, compat.platforms)
+    chosen = replace(
+        axes,
+        torch=tuple(newest_patch(text, compat) for text in torch) or axes.torch,
+        python=tuple(PythonVersion.parse(text) for text in python) or axes.python,
+        cuda=tuple(Cuda.parse(text) for text in cuda) or axes.cuda,
+        abi=tuple(_parse("--abi", text, Abi.parse) for text in asked.abi) or axes.abi,
+        gpu=_gpus(asked, compat) or axes.gpu,
+        platform=platform or axes.platform,
+    )
+    applying = [rule for rule in project.matrix.exclude if not _asked_for(rule, asked)]
+    return expand(_unique(chosen), compat, applying, cpu=not (asked.gpu or asked.arch))
+
+
+def nothing_left(asked: Asked, expansion: Expansion, compat: Compat) -> str:
+    """Say why a question has no cell, and what PyTorch did ship of the torches that it names."""
+    lines = ["no cell is left of what was asked: "]
+    lines[0] += "; ".join(f"{reason} ({count})" for reason, count in expansion.skipped.items())
+    for torch in asked.torch:
+        facts = compat.torch_facts(newest_patch(torch, compat))
+        lines.append(
+            f"  torch {facts.minor} was shipped for CUDA {', '.join(map(str, facts.cuda))} and cpu, "
+            f"on Python {', '.join(map(str, facts.python))}"
+        )
+    return "\n".join(lines)
+
+
+def _asked_for(exclusion: Exclusion, asked: Asked) -> bool:
+    """Whether every value that an exclusion names was asked for by name: then the asker knows."""
+    named = [
+        (exclusion.python, asked.python),
+        (exclusion.torch, asked.torch),
+        (exclusion.cuda, asked.cuda),
+        (exclusion.gpu, asked.gpu),
+        (exclusion.platform, asked.platform),
+    ]
+    return all(given for value, given in named if value is not None)
+
+
+def _unique(axes: Axes) -> Axes:
+    return replace(axes, **{name: tuple(dict.fromkeys(getattr(axes, name))) for name in axes.__slots__})
+
+
+def _values(option: str, given: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    known = list(known)
+    for text in given:
+        if text not in known:
+            raise UsageError(
+                f"{option} {text}: not known to compat.yaml{perhaps(text, known)}", remedy=f"known: {', '.join(known)}"
+            )
+    return tuple(given)
+
+
+def _torches(given: Sequence[str], compat: Compat) -> tuple[str, ...]:
+    """Torch versions: a known one, or a pre-release of a known minor, such as NGC's ``2.9.0a0+145a3a7bda``."""
+    known = list(known_torches(compat))
+    for text in given:
+        public, _, build = text.partition("+")
+        if build and public in known:
+            raise UsageError(
+                f"--torch {text}: +{build} names a build of torch {public}",
+                remedy=f"write --torch {public}, and its CUDA as in --cuda 12.8 or --cuda cpu",
+            )
+    _values("--torch", [text for text in given if not _known_prerelease(text, compat)], known)
+    return tuple(given)
+
+
+def _known_prerelease(text: str, compat: Compat) -> bool:
+    try:
+        version = Version(text)
+    except InvalidVersion:
+        return False
+    return version.is_prerelease and minor_of(version) in compat.torch
+
+
+def _parse(option: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _gpus(asked: Asked, compat: Compat) -> tuple[tuple[str | None, Arch], ...]:
+    """GPUs by name, and architectures under the name of no GPU in particular."""
+    found: list[tuple[str | None, Arch]] = []
+    for text in asked.gpu:
+        name = compat.gpu_name(text)
+        if name is None:
+            hint = perhaps(text.upper(), compat.gpus)
+            raise UsageError(
+                f"--gpu {text}: not known to compat.yaml{hint}",
+                remedy=f"known: {', '.join(compat.gpus)}; or use --arch",
+            )
+        found.append((name, compat.gpus[name]))
+    known_archs = sorted(set(compat.gpus.values()))
+    for text in asked.arch:
+        arch = _parse("--arch", text, Arch.parse)
+        if arch not in known_archs:
+            raise UsageError(
+                f"--arch {text}: no GPU of compat.yaml is {arch}", remedy=f"known: {', '.join(map(str, known_archs))}"
+            )
+        found.append((None, arch))
+    return tuple(found)
+
+
+def flash_attn_asked(given: Sequence[str]) -> tuple[SpecifierSet, ...]:
+    """Read ``--flash-attn``: one specifier (``>=2.8,<3``), or versions of which any will do (``2.8.3,2.8.1``).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if not given:
+        return ()
+    try:
+        if all(part[:1].isdigit() for part in given):
+            return tuple(SpecifierSet(f"=={Version(part)}") for part in given)
+        return (SpecifierSet(",".join(given)),)
+    except (InvalidSpecifier, InvalidVersion):
+        raise UsageError(
+            f"--flash-attn {','.join(given)}: neither versions nor a specifier", remedy="write 2.8.3, or '>=2.8,<3'"
+        ) from None

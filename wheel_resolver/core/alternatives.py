@@ -1,0 +1,164 @@
+"""The cheapest changes of a cell that get a wheel: python first, then torch (a patch before a minor), then CUDA;
+never the GPU."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import shlex
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from packaging.version import Version
+
+from matrix import Abi, Arch, Cell, Cuda
+from matrix.compat import minor_of
+from wheel_resolver.core.cell_rules import judge_cell
+from wheel_resolver.core.facts import Policy, default_policy
+from wheel_resolver.core.index import WheelIndex
+from wheel_resolver.core.wheel import Wheel
+
+_quote = functools.cache(shlex.quote)
+
+#: At most this many; a reader picks from a handful.
+MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A change of the cell, the wheel that it gets, and the command that shows it."""
+
+    change: Mapping[str, str]
+    wheel: Wheel
+    command: str
+
+
+#: A changed cell, what was changed, and the wheel that it gets.
+_Change = tuple[Mapping[str, str], Cell, Wheel]
+
+
+class Neighbours:
+    """Finds alternatives; what fits on a GPU, and what is cheapest from where, is worked out once."""
+
+    def __init__(self, index: WheelIndex) -> None:
+        self._index = index
+        self._oldest_glibc = default_policy(index.facts.compat).glibc
+        self._torches = {minor: place for place, minor in enumerate(index.facts.compat.torch)}
+        self._fitting: dict[tuple[Arch, str], int] = {}
+        self._lists: list[list[tuple[Cell, Wheel]]] = []
+        self._numbers: dict[Hashable, int] = {}
+        self._cheapest: dict[Hashable, list[_Change]] = {}
+
+    def of(self, cell: Cell) -> tuple[Alternative, ...]:
+        """At most five changes: the fewest first, then the cheapest, then the nearest version."""
+        if cell.arch is None:
+            return ()
+        number = self._fitting_on(cell, cell.arch)
+        key = (number, cell.python, cell.torch, cell.cuda, cell.abi, cell.platform)
+        if key not in self._cheapest:
+            self._cheapest[key] = self._rank(cell, self._lists[number])
+        return tuple(
+            Alternative(change, wheel, self._command(cell, near)) for change, near, wheel in self._cheapest[key]
+        )
+
+    def _rank(self, cell: Cell, fitting: list[tuple[Cell, Wheel]]) -> list[_Change]:
+        compat = self._index.facts.compat
+        patches = {cell.torch, *(known.patches[-1] for known in compat.torch.values())}
+        abi = compat.abi(cell.torch, cell.cuda, cell.platform)
+        # Of each torch minor the newest patch only, and the cell's own.
+        changes = [(_change(cell, near, abi), near, wheel) for near, wheel in fitting if near.torch in patches]
+        found: list[_Change] = []
+        for change, near, wheel in sorted(changes, key=lambda row: self._cost(cell, row[1], row[0])):
+            # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
+            if change and not any(known.items() <= change.items() for known, _, _ in found):
+                found.append((change, near, wheel))
+            if len(found) == MOST:
+                break
+        return found
+
+    def _fitting_on(self, cell: Cell, arch: Arch) -> int:
+        """The number of the list of cells that have a wheel on this GPU and platform; equal lists have one number."""
+        key = (arch, cell.platform)
+        if key not in self._fitting:
+            found = list(self._search(cell))
+            content = tuple((near.python, near.torch, near.cuda, near.abi, wheel.url) for near, wheel in found)
+            self._fitting[key] = self._numbers.setdefault(content, len(self._lists))
+            if self._fitting[key] == len(self._lists):
+                self._lists.append(found)
+        return self._fitting[key]
+
+    def _search(self, cell: Cell) -> Iterator[tuple[Cell, Wheel]]:
+        """Every cell of this GPU and platform, built as PyTorch builds it, that has a wheel."""
+        compat, policy = self._index.facts.compat, self._index.policy
+        for known in compat.torch.values():
+            for torch, cuda in itertools.product(known.patches, known.cuda):
+                abi = compat.abi(torch, cuda, cell.platform)
+                for number, python in enumerate(known.python):
+                    near = replace(cell, python=python, torch=torch, cuda=cuda, abi=abi)
+                    if number == 0 and judge_cell(near, self._index.facts, policy) is not None:
+                        break  # each of its Pythons exists: what refuses one refuses all
+                    if (wheel := self._index.best(near)) is not None:
+                        yield near, wheel
+
+    def _cost(self, cell: Cell, near: Cell, change: Mapping[str, str]) -> tuple[object, ...]:
+        """Order by: how many axes change, how dear they are, how far they move; newer first at equal distance."""
+        steps = self._torches[minor_of(near.torch)] - self._torches[minor_of(cell.torch)]
+        python = near.python.minor - cell.python.minor
+        cuda = _tenths(near.cuda) - _tenths(cell.cuda)
+        return (
+            len(change),
+            ("cuda" in change, "torch" in change, "python" in change),
+            abs(steps),
+            abs(python),
+            abs(cuda),
+            (-steps, -python, -cuda),
+            near.python.free_threaded,
+        )
+
+    def _command(self, cell: Cell, near: Cell) -> str:
+        """The command that asks for the changed cell, under the name that the GPU was asked for by; a name that only
+        the host's driver knows cannot be asked for, its architecture can."""
+        gpu = cell.gpu if cell.gpu in self._index.facts.compat.gpus else None
+        return command_for(replace(near, arch=cell.arch, gpu=gpu), self._index.policy, self._oldest_glibc)
+
+
+def _tenths(cuda: Cuda) -> int:
+    return (cuda.major or 0) * 10 + (cuda.minor or 0)
+
+
+def _change(cell: Cell, near: Cell, official: Abi) -> dict[str, str]:
+    """The axes in which two cells differ.
+
+    The ABI follows from the others, unless the asker gave one that no official build of the cell has.
+    """
+    change = {}
+    if near.python != cell.python:
+        change["python"] = str(near.python)
+    if near.torch != cell.torch:
+        change["torch"] = str(near.torch)
+    if near.cuda != cell.cuda:
+        change["cuda"] = str(near.cuda)
+    if cell.abi not in {near.abi, official}:
+        change["abi"] = str(near.abi)
+    return change
+
+
+def command_for(cell: Cell, policy: Policy, oldest_glibc: Version | None) -> str:
+    """The command that asks for exactly this cell, with what was asked beside the cell."""
+    words = ["python", "-m", "wheel_resolver", "--torch", str(cell.torch), "--python", str(cell.python)]
+    words += ["--cuda", str(cell.cuda)]
+    if cell.gpu is not None:
+        words += ["--gpu", cell.gpu]
+    elif cell.arch is not None:
+        words += ["--arch", str(cell.arch)]
+    if cell.platform != "linux_x86_64":
+        words += ["--platform", cell.platform]
+    if policy.driver is not None:
+        words += ["--driver", str(policy.driver)]
+    if policy.glibc != oldest_glibc:
+        words += ["--glibc", str(policy.glibc)]
+    if policy.reuse:
+        words += ["--reuse", "measured"]
+    if policy.flash_attn:
+        words += ["--flash-attn", ",".join(str(wanted).removeprefix("==") for wanted in policy.flash_attn)]
+    return " ".join(map(_quote, words))

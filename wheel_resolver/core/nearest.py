@@ -1,0 +1,44 @@
+"""The closest misses: the wheels that the fewest rules refuse, by bit sets of one bit a wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from wheel_resolver.core.wheel_rules import WHEEL_RULES
+
+#: How many of the closest misses a resolution keeps.
+NEAREST = 5
+
+#: What an asker changes most easily, first: of two wheels that one rule refuses, the nearer needs the cheaper change.
+_EASE = ("flash_attn", "glibc", "python", "torch", "cuda", "abi", "provider", "known_broken", "arch", "platform")
+_EASIEST_FIRST = sorted(range(len(WHEEL_RULES)), key=lambda number: _EASE.index(WHEEL_RULES[number].name))
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The positions of the bits that are set, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+def closest_misses(refused: Sequence[int], every: int) -> tuple[int, ...]:
+    """The positions of at most five refused wheels: of the fewest rules, cheapest change and better wheel first.
+
+    ``refused``: for each rule the wheels that it refuses; ``every``: all wheels.
+    """
+    levels = [every, *[0] * len(refused)]  # levels[n]: wheels refused by n of the rules seen so far
+    for mask in refused:
+        for count in range(len(levels) - 1, 0, -1):
+            levels[count] = (levels[count] & ~mask) | (levels[count - 1] & mask)
+        levels[0] &= ~mask
+    found: list[int] = []
+    for level in levels[1:]:
+        left = level
+        for number in _EASIEST_FIRST:
+            for position in bits(left & refused[number]):
+                found.append(position)
+                if len(found) == NEAREST:
+                    return tuple(found)
+            left &= ~refused[number]
+    return tuple(found)

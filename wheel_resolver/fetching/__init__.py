@@ -1,0 +1,1 @@
+"""Files by URL, into the content-addressed cache, checked by their sha256."""

@@ -1,0 +1,1 @@
+"""What a wheel really is, whatever its name says, and whether it loads here."""

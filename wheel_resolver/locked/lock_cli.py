@@ -1,0 +1,165 @@
+"""``python -m wheel_resolver lock``: write ``matrix/lock.yaml``, or check that it is what would be written."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from matrix import Project, load_project
+from matrix.cli import say
+from matrix.document import display_name
+from matrix.errors import DataError, ExitCode
+from wheel_resolver.core.wheel import Wheel
+from wheel_resolver.fetching.fetch import fetch_unpinned
+from wheel_resolver.files import write_atomic
+from wheel_resolver.lock import LOCK_FILE, Lock, dumps, read
+from wheel_resolver.locked.locking import Tools, make_lock
+from wheel_resolver.locked.pinned import require_known
+from wheel_resolver.upstream.catalogue import Catalogue
+from wheel_resolver.upstream.source import Mode, load_catalogue
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``lock`` with its options; the result is an exit status of CONTRACTS."""
+    options = _parser().parse_args(argv)
+    project = load_project(options.matrix)
+    path: Path = options.output
+    if options.upgrade:
+        require_known(options.upgrade, project.matrix.targets)
+    old = None if options.upgrade == [] or not path.exists() else _less(read(path), options.upgrade or ())
+
+    offline = options.offline or (options.check and not options.refresh)
+
+    @cache
+    def catalogue() -> Catalogue:
+        mode = Mode.REFRESH if options.refresh else Mode.OFFLINE if offline else Mode.AUTO
+        loaded = load_catalogue(
+            project.compat, mode, environment=os.environ, now=datetime.now(UTC), providers=project.matrix.providers
+        )
+        for note in loaded.notes:
+            say(f"note: {note}")
+        return loaded.catalogue
+
+    tools = Tools(catalogue, None if offline else _compute, say)
+    lock = make_lock(project, old, tools, upgrade=False)  # what is to be upgraded has no pin left
+    before, after = _text(path), dumps(lock)
+    changed = before != after
+    if changed and not options.check:
+        try:
+            write_atomic(path, after)
+        except OSError as error:
+            raise DataError(f"{display_name(path)}: cannot be written: {error.strerror}") from None
+    moved = _moved(project, lock, catalogue()) if options.check and options.refresh else None
+    if options.json:
+        report = _report(path, lock, changed=changed, written=changed and not options.check)
+        print(json.dumps(report | ({} if moved is None else {"upstream": moved.rows}), indent=1))
+    else:
+        shown = _difference(before, after, display_name(path)) if options.check and changed else _summary(lock)
+        print(shown + (f"\n\nupstream:\n{moved.text}" if moved else ""))
+    if options.check and changed:
+        say(f"{display_name(path)} is not what would be written: run `python -m wheel_resolver lock`")
+        return ExitCode.NEGATIVE
+    say(f"{display_name(path)}: {'written' if changed else 'unchanged'}")
+    return ExitCode.NEGATIVE if moved is not None and moved.attention else ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What ``watch`` says of upstream: as text, as rows, and whether somebody should act on it."""
+
+    text: str
+    rows: object
+    attention: bool
+
+
+def _moved(project: Project, lock: Lock, now: Catalogue) -> _Moved:
+    from wheel_resolver.locked.watch_cli import render, shipped_catalogue, to_json  # noqa: PLC0415 - where it is asked for
+    from wheel_resolver.locked.watching import compare  # noqa: PLC0415
+
+    before = shipped_catalogue(project.compat)
+    changes = compare(project, lock, before, now)
+    return _Moved(render(changes), to_json(before, now, changes)["changes"], any(each.attention for each in changes))
+
+
+def _less(lock: Lock, upgrade: Collection[str]) -> Lock:
+    """The lock without the pins of some targets: these are chosen anew."""
+    return Lock({name: target for name, target in lock.targets.items() if name not in upgrade})
+
+
+def _text(path: Path) -> str:
+    """What stands in the file now; nothing where there is none, and a damaged one differs from any lock."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _compute(wheel: Wheel) -> str:
+    return fetch_unpinned(wheel.url, wheel.filename)
+
+
+def _difference(before: str, after: str, name: str) -> str:
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), f"{name} (now)", f"{name} (would be)"
+    )
+    return "".join(lines).rstrip("\n")
+
+
+def _report(path: Path, lock: Lock, *, changed: bool, written: bool) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "path": str(path),
+        "changed": changed,
+        "written": written,
+        "targets": {
+            name: {
+                "attention": target.attention,
+                "backend": target.backend,
+                "reason": target.reason,
+                "wheel": target.wheel.name if target.wheel else None,
+                "sha256": target.wheel.sha256 if target.wheel else None,
+                "source_build": target.source_build.sdist if target.source_build else None,
+                "hash": target.hash(),
+            }
+            for name, target in lock.targets.items()
+        },
+    }
+
+
+def _summary(lock: Lock) -> str:
+    width = max(map(len, lock.targets), default=0)
+    lines = []
+    for name, target in lock.targets.items():
+        pinned = target.wheel.name if target.wheel else target.source_build.sdist if target.source_build else ""
+        lines.append(f"{name.ljust(width)}  {target.attention.ljust(17)}  {pinned or target.reason}")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m wheel_resolver lock", description="Write the wheel decision of every target of the matrix."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 and show the difference if it differs"
+    )
+    parser.add_argument(
+        "--upgrade",
+        nargs="*",
+        metavar="TARGET",
+        help="move these targets to the best wheels, all where none is named; else what is pinned stays",
+    )
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
+    parser.add_argument("--output", type=Path, default=LOCK_FILE, metavar="FILE", help="another lock")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--offline", action="store_true", help="open no socket (--check does not, by itself)")
+    network.add_argument(
+        "--refresh",
+        action="store_true",
+        help="list the releases now; exit 3 if that fails. With --check: tell what moved upstream, too",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser

@@ -1,0 +1,67 @@
+"""What the lock pins, asked by target: the common part of the verbs that read the lock."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrix.errors import UsageError
+from matrix.spec import perhaps
+from wheel_resolver.lock import LOCK_FILE, Lock, LockedTarget, LockedWheel
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A locked wheel, and the targets that run it."""
+
+    wheel: LockedWheel
+    targets: tuple[str, ...]
+
+
+def named(lock: Lock, names: Sequence[str]) -> tuple[LockedTarget, ...]:
+    """The locked targets of these names, all of them where none is named.
+
+    Raises:
+        UsageError: a name is no target's.
+    """
+    require_known(names, lock.targets)
+    return tuple(target for name, target in lock.targets.items() if not names or name in names)
+
+
+def require_known(names: Iterable[str], targets: Iterable[str]) -> None:
+    """Refuse a name that is no target's.
+
+    Raises:
+        UsageError: it names the known ones.
+    """
+    known = list(targets)
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{name!r} is not a target{perhaps(name, known)}", remedy=f"known: {', '.join(known) or 'none'}"
+            )
+
+
+def pinned_wheels(targets: Iterable[LockedTarget]) -> tuple[Pinned, ...]:
+    """The wheels of some targets, each once."""
+    users: dict[str, list[str]] = {}
+    wheels: dict[str, LockedWheel] = {}
+    for target in targets:
+        if target.wheel is not None:
+            wheels.setdefault(target.wheel.sha256, target.wheel)
+            users.setdefault(target.wheel.sha256, []).append(target.name)
+    return tuple(Pinned(wheel, tuple(users[sha256])) for sha256, wheel in wheels.items())
+
+
+def without_wheel(target: LockedTarget) -> str:
+    """Why a target has no wheel, in a sentence."""
+    if target.source_build is not None:
+        return f"{target.name}: {target.source_build.sdist} is compiled: {target.reason}"
+    return f"{target.name}: {target.attention}, no wheel: {target.reason}"
+
+
+def add_lock_option(parser: argparse.ArgumentParser) -> None:
+    """Give a verb ``--lock FILE``."""
+    parser.add_argument("--lock", type=Path, default=LOCK_FILE, metavar="FILE", help="another lock")

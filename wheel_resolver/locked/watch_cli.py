@@ -1,0 +1,105 @@
+"""``python -m wheel_resolver watch``: one run lists the releases anew and says what changed for us."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from matrix import Compat, load_project
+from matrix.cli import say
+from matrix.errors import ExitCode
+from wheel_resolver.asking.answer import cell_to_json
+from wheel_resolver.lock import read
+from wheel_resolver.locked.pinned import add_lock_option
+from wheel_resolver.locked.watching import Change, compare
+from wheel_resolver.upstream import snapshot
+from wheel_resolver.upstream.catalogue import Catalogue, build_catalogue
+from wheel_resolver.upstream.source import Mode, load_catalogue
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``watch`` with its options; the result is an exit status of CONTRACTS."""
+    options = _parser().parse_args(argv)
+    project = load_project(options.matrix)
+    lock = read(options.lock)
+    before = shipped_catalogue(project.compat, options.snapshot)
+    loaded = load_catalogue(
+        project.compat, Mode.REFRESH, environment=os.environ, now=datetime.now(UTC), providers=project.matrix.providers
+    )
+    for note in loaded.notes:
+        say(f"note: {note}")
+    changes = compare(project, lock, before, loaded.catalogue)
+    if options.json:
+        print(json.dumps(to_json(before, loaded.catalogue, changes), indent=1))
+    else:
+        print(render(changes))
+    attention = any(change.attention for change in changes)
+    say(f"{loaded.catalogue.listed} wheels listed now, {before.listed} in the snapshot of {before.as_of[:10]}")
+    return ExitCode.NEGATIVE if attention else ExitCode.OK
+
+
+def shipped_catalogue(compat: Compat, path: Path = snapshot.SHIPPED) -> Catalogue:
+    """The catalogue as it was known when the snapshot was made.
+
+    Raises:
+        DataError: the snapshot cannot be read.
+    """
+    known = snapshot.read(path)
+    return build_catalogue(
+        known.releases,
+        repository=known.repository,
+        origin=compat.origins["github_downloads"],
+        source="snapshot",
+        as_of=known.as_of,
+        stale=True,
+    )
+
+
+def render(changes: Sequence[Change]) -> str:
+    """One line a change, what needs attention first; below it the command."""
+    if not changes:
+        return "nothing changed for us"
+    lines = []
+    for change in changes:
+        lines.append(f"{'!' if change.attention else ' '} {change.kind.ljust(9)}  {change.text}")
+        lines += [f"             {change.command}"] if change.command else []
+    return "\n".join(lines)
+
+
+def to_json(before: Catalogue, now: Catalogue, changes: Sequence[Change]) -> dict[str, Any]:
+    """The whole answer, ready for ``json.dumps``; the same inputs give the same."""
+    return {
+        "schema": 1,
+        "attention": any(change.attention for change in changes),
+        "catalogue": {"source": now.source, "as_of": now.as_of, "wheels": now.listed},
+        "snapshot": {"as_of": before.as_of, "wheels": before.listed},
+        "changes": [
+            {
+                "kind": change.kind,
+                "attention": change.attention,
+                "subject": change.subject,
+                "text": change.text,
+                "command": change.command,
+                "cells": [cell_to_json(cell) for cell in change.cells],
+            }
+            for change in changes
+        ],
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m wheel_resolver watch",
+        description="Compare upstream with the lock and the snapshot, and say what changed for us.",
+        epilog="Exit codes: 0 nothing to do, 1 something needs attention (marked !), 2 usage or data, 3 network.",
+    )
+    add_lock_option(parser)
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
+    parser.add_argument("--snapshot", type=Path, default=snapshot.SHIPPED, metavar="FILE", help="another snapshot")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser

@@ -1,0 +1,135 @@
+"""All wheels known: releases to wheels, same-named assets merged, what does not parse counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from matrix.errors import DataError
+from wheel_resolver.core.names import MAX_NAME, WheelName
+from wheel_resolver.core.wheel import Asset, Release, Wheel, download_url
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One provider's share of a catalogue; its ``source`` is ``none`` where it could not be had, and was left out."""
+
+    name: str
+    source: str
+    as_of: str
+    stale: bool
+    wheels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Wheels, and where they were learnt.
+
+    ``source``: network, cache or snapshot. ``as_of``: when the provider was asked (ISO 8601, UTC). ``stale``: more
+    than 24 hours ago. With several providers these are the official one's, and ``providers`` has each. ``listed``:
+    assets that are wheels, before same-named ones were merged. ``unparsed``: names of assets that end in ``.whl`` and
+    that the grammar does not read.
+    """
+
+    wheels: tuple[Wheel, ...]
+    source: str
+    as_of: str
+    stale: bool
+    listed: int
+    unparsed: tuple[str, ...]
+    providers: tuple[Listed, ...] = ()
+
+
+def joined(main: Catalogue, each: Iterable[Catalogue]) -> Catalogue:
+    """One catalogue of several providers' wheels; ``main`` is the official one's.
+
+    Two providers may have wheels of one name: these are different builds, between which trust decides.
+    """
+    each = list(each)
+    return replace(
+        main,
+        wheels=tuple(wheel for one in each for wheel in one.wheels),
+        listed=sum(one.listed for one in each),
+        unparsed=tuple(name for one in each for name in one.unparsed),
+        providers=tuple(listed for one in each for listed in one.providers),
+    )
+
+
+def build_catalogue(
+    releases: Iterable[Release],
+    *,
+    repository: str,
+    origin: str,
+    source: str,
+    as_of: str,
+    stale: bool,
+    provider: str | None = None,
+) -> Catalogue:
+    """Make the catalogue of one repository's releases; the wheels' provider is the repository unless another is given.
+
+    Raises:
+        DataError: two assets of one name have different digests: one of them is not what it seems.
+    """
+    provider = provider or repository
+    wheels: dict[str, Wheel] = {}
+    listed, unparsed = 0, []
+    for release in releases:
+        for asset in release.assets:
+            name = WheelName.parse(asset.name)
+            if name is None:
+                if asset.name.endswith(".whl"):
+                    unparsed.append(_shortened(asset.name))
+                continue
+            listed += 1
+            usual = asset.url or download_url(origin, repository, release.tag, asset.name)
+            wheel = _wheel(name, asset, release.tag, provider, usual)
+            known = wheels.get(asset.name)
+            wheels[asset.name] = wheel if known is None else _merge(known, wheel)
+    share = Listed(provider, source, as_of, stale, listed)
+    return Catalogue(tuple(wheels.values()), source, as_of, stale, listed, tuple(unparsed), (share,))
+
+
+def _wheel(name: WheelName, asset: Asset, tag: str, provider: str, url: str) -> Wheel:
+    return Wheel(
+        name=name,
+        filename=asset.name,
+        url=url,
+        sha256=asset.sha256,
+        size=asset.size,
+        tag=tag,
+        provider=provider,
+        updated_at=asset.updated_at,
+    )
+
+
+def without_usual_urls(releases: Iterable[Release], repository: str, origin: str) -> tuple[Release, ...]:
+    """Drop each URL that ``download_url`` gives anyway: a listing is then a third of the size."""
+    return tuple(
+        Release(
+            release.tag,
+            tuple(
+                replace(asset, url=None)
+                if asset.url == download_url(origin, repository, release.tag, asset.name)
+                else asset
+                for asset in release.assets
+            ),
+        )
+        for release in releases
+    )
+
+
+def _shortened(name: str) -> str:
+    """A name that is longer than any file's, as a list may show it."""
+    return name if len(name) <= MAX_NAME else f"{name[:80]}... ({len(name):,} characters)"
+
+
+def _merge(one: Wheel, other: Wheel) -> Wheel:
+    """Keep the entry whose digest is published; the tag that was listed first wins between equals."""
+    if one.sha256 and other.sha256 and one.sha256 != other.sha256:
+        raise DataError(
+            f"{one.provider}: {one.filename} has two digests: {one.sha256} on tag {one.tag}, "
+            f"{other.sha256} on tag {other.tag}",
+            remedy="do not use either before the maintainers explain it",
+        )
+    best, rest = (other, one) if other.sha256 and not one.sha256 else (one, other)
+    return replace(best, size=best.size or rest.size) if best.sha256 == rest.sha256 else best

@@ -1,0 +1,114 @@
+"""The compact form in which releases are kept, in the shipped ``snapshot.json`` and in the cache alike.
+
+{"schema": 1, "repository": "owner/name", "as_of": "2026-08-01T00:00:00Z",
+ "releases": [{"tag": "v2.8.3", "assets": [["flash_attn-2.8.3+....whl", "<sha256>" | null, size | null,
+                                            "<updated_at>" | null], ...]}, ...]}
+
+A fifth element is the URL, where the file is not at the provider's usual place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matrix.errors import DataError
+from wheel_resolver.core.wheel import Asset, Release
+from wheel_resolver.upstream.urls import is_safe
+
+#: The snapshot that comes with the project: official releases from v2.6.3 on.
+SHIPPED = Path(__file__).resolve().parent / "snapshot.json"
+
+_ROW_WITH_URL = 5
+MAX_BYTES = 64_000_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Releases as they were listed at one time."""
+
+    repository: str
+    as_of: str
+    releases: tuple[Release, ...]
+
+
+def dumps(snapshot: Snapshot) -> str:
+    """Write a snapshot, an asset a line: the same snapshot gives the same bytes."""
+    lines = ["{", ' "schema": 1,', f' "repository": {json.dumps(snapshot.repository)},']
+    lines += [f' "as_of": {json.dumps(snapshot.as_of)},', ' "releases": [']
+    for index, release in enumerate(snapshot.releases):
+        rows = [json.dumps(_row(asset)) for asset in release.assets]
+        body = ",\n    ".join(rows)
+        comma = "," if index + 1 < len(snapshot.releases) else ""
+        assets = f"[\n    {body}\n  ]" if rows else "[]"
+        lines.append(f'  {{"tag": {json.dumps(release.tag)}, "assets": {assets}}}{comma}')
+    return "\n".join([*lines, " ]", "}"]) + "\n"
+
+
+def _row(asset: Asset) -> list[str | int | None]:
+    row: list[str | int | None] = [asset.name, asset.sha256, asset.size, asset.updated_at]
+    return row if asset.url is None else [*row, asset.url]
+
+
+def loads(text: str, name: str) -> Snapshot:
+    """Read a snapshot; ``name`` is the file that errors name.
+
+    Raises:
+        DataError: it is not JSON, or not of this form.
+    """
+    try:
+        data = json.loads(text)
+        return _build(data)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{name}: not a snapshot of releases: {error}", remedy="restore or delete the file") from None
+
+
+def read(path: Path = SHIPPED) -> Snapshot:
+    """Read a snapshot file.
+
+    Raises:
+        DataError: it is missing, too large, or not of this form.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a snapshot")
+        return loads(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _build(data: Any) -> Snapshot:
+    if not isinstance(data, dict) or data.get("schema") != 1:
+        raise ValueError("schema is not 1")
+    as_of = data["as_of"]
+    if not isinstance(as_of, str) or _TIME.fullmatch(as_of) is None:
+        raise ValueError("as_of is not a time such as 2026-08-01T00:00:00Z")
+    if not isinstance(data["repository"], str):
+        raise TypeError("repository is not text")
+    return Snapshot(data["repository"], as_of, tuple(_release(row) for row in data["releases"]))
+
+
+def _release(row: dict[str, Any]) -> Release:
+    if not isinstance(row["tag"], str) or not row["tag"].isprintable():
+        raise TypeError("a tag is not printable text")
+    return Release(row["tag"], tuple(_asset(asset) for asset in row["assets"]))
+
+
+def _asset(row: Sequence[Any]) -> Asset:
+    name, sha256, size, updated_at = row[:4]
+    url = row[4] if len(row) == _ROW_WITH_URL else None
+    if len(row) > _ROW_WITH_URL or not (url is None or (isinstance(url, str) and is_safe(url))):
+        raise ValueError("an asset's row has a strange end")
+    if not isinstance(name, str) or not isinstance(updated_at, str | None):
+        raise TypeError("an asset's name or date is not text")
+    if sha256 is not None and _SHA256.fullmatch(sha256) is None:
+        raise ValueError(f"{name}: its sha256 is not 64 hex digits")
+    if size is not None and (not isinstance(size, int) or size <= 0):
+        raise ValueError(f"{name}: its size is not a number of bytes")
+    return Asset(name, sha256, size, updated_at, url)

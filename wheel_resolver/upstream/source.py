@@ -1,0 +1,136 @@
+"""Where the catalogue comes from: each provider's list by the ladder, said plainly where one could not be had."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from matrix import Compat, Provider
+from matrix.errors import DataError, NetworkError
+from matrix.providers import official
+from wheel_resolver.core.wheel import Release
+from wheel_resolver.fetching.fetch import cache_folder
+from wheel_resolver.upstream import snapshot
+from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue, joined, without_usual_urls
+from wheel_resolver.upstream.github import Api, api_from, list_releases
+from wheel_resolver.upstream.ladder import TIME, Listing, Mode, Rungs, climb
+from wheel_resolver.upstream.snapshot import Snapshot
+
+__all__ = ["Loaded", "Mode", "cache_path", "load_catalogue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A catalogue, and what to tell about how it was had."""
+
+    catalogue: Catalogue
+    notes: tuple[str, ...]
+
+
+def cache_path(api: Api, repository: str, folder: Path) -> Path:
+    """The cache file of an API, a repository and an identity; the token itself cannot be read from the name."""
+    identity = hashlib.sha256(f"{api.url}\n{repository}\n{api.token or ''}".encode()).hexdigest()[:24]
+    return folder / "catalogue" / f"{identity}.json"
+
+
+def load_catalogue(
+    compat: Compat,
+    mode: Mode,
+    *,
+    environment: Mapping[str, str],
+    now: datetime,
+    folder: Path | None = None,
+    providers: Sequence[Provider] = (),
+) -> Loaded:
+    """Get the catalogue of the providers, or of the official releases where none are given.
+
+    Another provider than the official one that cannot be reached and has no cache is said and left out; where the
+    network is demanded its cache does not count.
+
+    Raises:
+        NetworkError: ``mode`` demands the network and the official releases could not be listed.
+        UsageError: GITHUB_API_URL or a token cannot be used.
+        DataError: the official wheels contradict each other.
+    """
+    own = official(compat)
+    api = api_from(environment, compat.origins["github_api"])
+    loader = _Loader(compat, api, folder or cache_folder(), mode, now)
+    if len(providers) <= 1:
+        return loader.load(own)
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few matrices have a second provider
+
+    with ThreadPoolExecutor(len(providers)) as pool:
+        loads = list(pool.map(loader.load, providers))  # in the order of trust, whoever answers first
+    main = next(each for provider, each in zip(providers, loads, strict=True) if provider.name == own.name)
+    return Loaded(
+        joined(main.catalogue, [each.catalogue for each in loads]),
+        tuple(dict.fromkeys(note for each in loads for note in each.notes)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """Loads one provider after the other under the same conditions."""
+
+    compat: Compat
+    api: Api
+    folder: Path
+    mode: Mode
+    now: datetime
+
+    def load(self, provider: Provider) -> Loaded:
+        notes: list[str] = []
+        if provider.name == official(self.compat).name:
+            return Loaded(self._catalogue(provider, notes), tuple(notes))
+        try:
+            catalogue = self._catalogue(provider, notes)
+        except (NetworkError, DataError) as error:
+            notes.append(f"left out: {error.what}")
+            share = Listed(provider.name, "none", "", stale=True, wheels=0)
+            catalogue = Catalogue((), "none", "", stale=True, listed=0, unparsed=(), providers=(share,))
+        return Loaded(catalogue, tuple(f"provider {provider.name}: {note}" for note in notes))
+
+    def _catalogue(self, provider: Provider, notes: list[str]) -> Catalogue:
+        listing = self._listing(provider, notes)
+        if listing is None:
+            raise NetworkError(f"{provider.place}: not reached, and nothing of it is cached")
+        if listing.stale:
+            day = listing.known.as_of[:10]
+            notes.append(f"using the {listing.source} of {day}: wheels uploaded since then are not known")
+        return build_catalogue(
+            listing.known.releases,
+            repository=listing.known.repository,
+            origin=self.compat.origins["github_downloads"],
+            source=listing.source,
+            as_of=listing.known.as_of,
+            stale=listing.stale,
+            provider=provider.name,
+        )
+
+    def _listing(self, provider: Provider, notes: list[str]) -> Listing | None:
+        place = provider.place
+        if provider.kind == "folder":
+            from wheel_resolver.upstream.wheel_folder import list_folder  # noqa: PLC0415 - few matrices name one
+
+            known = Snapshot(place, self.now.strftime(TIME), list_folder(Path(place)))
+            return Listing(known, "folder", stale=False)
+        path = cache_path(self.api if provider.kind == "github" else Api(place, None), place, self.folder)
+        ask = partial(
+            self._ask_github if provider.kind == "github" else _ask_index, place, self.folder / "pages" / path.stem
+        )
+        shipped = snapshot.read if provider.name == official(self.compat).name else None
+        return climb(Rungs(place, path, ask, shipped), self.mode, self.now, notes)
+
+    def _ask_github(self, repository: str, pages: Path, timeout_s: float) -> tuple[Release, ...]:
+        releases = list_releases(self.api, repository, timeout_s=timeout_s, folder=pages)
+        return without_usual_urls(releases, repository, self.compat.origins["github_downloads"])
+
+
+def _ask_index(url: str, pages: Path, timeout_s: float) -> tuple[Release, ...]:
+    from wheel_resolver.upstream.simple_index import list_index  # noqa: PLC0415 - few matrices name one
+
+    return list_index(url, timeout_s=timeout_s, folder=pages)

@@ -1,0 +1,66 @@
+"""List the wheels of a folder; ``SHA256SUMS`` gives their digests, where there is one (``sha256sum *.whl``)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from matrix.errors import NetworkError
+from wheel_resolver.core.wheel import Asset, Release
+
+SUMS = "SHA256SUMS"
+_MAX_SUMS_BYTES = 10_000_000
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+def list_folder(folder: Path) -> tuple[Release, ...]:
+    """List a folder as one release of the tag ``folder``; each wheel's URL is its ``file:`` URI.
+
+    Raises:
+        NetworkError: the folder cannot be read: a share that is not mounted, perhaps.
+    """
+    try:
+        digests = _digests(folder / SUMS)
+        files = sorted(path for path in folder.iterdir() if path.name.endswith(".whl") and path.is_file())
+        assets = tuple(_asset(path, digests.get(path.name)) for path in files)
+    except OSError as error:
+        raise NetworkError(f"{folder}: cannot be read: {error.strerror}") from None
+    return (Release("folder", assets),)
+
+
+def _asset(path: Path, sha256: str | None) -> Asset:
+    facts = path.stat()
+    modified = datetime.fromtimestamp(facts.st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Asset(path.name, sha256, facts.st_size or None, modified, path.as_uri())
+
+
+def _digests(path: Path) -> dict[str, str]:
+    if not path.is_file() or path.stat().st_size > _MAX_SUMS_BYTES:
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {found[2]: found[1] for line in lines if (found := _LINE.fullmatch(line))}
+
+
+def copy_wheel(url: str, target: Path) -> None:
+    """Copy a listed wheel to where its digest is checked.
+
+    Raises:
+        NetworkError: it is not there on this machine.
+        OSError: the target cannot be written.
+    """
+    parts = urlsplit(url)
+    if parts.netloc:
+        raise NetworkError(f"{url}: a file URL names no host", remedy="lock the target again")
+    try:
+        file = Path(unquote(parts.path)).open("rb")  # noqa: SIM115 - closed below; only its own errors are translated
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NetworkError(
+            f"{url}: cannot be read: {reason}",
+            remedy="put the provider's folder there, or lock the target from one that every machine reaches",
+        ) from None
+    with file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
