@@ -10,10 +10,13 @@ import argparse
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from images.hostsettings import read_host_settings
 from images.lock import origin_for, torch_requirement
 from images.planned import Workspace
+from images.requirement_files import read_stack_lock
+from images.staging import stage_local_wheels
 from images.uv import uv_executable
 from matrix.cli import say
 from matrix.errors import ExitCode, NetworkError
@@ -41,7 +44,12 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
         "--override", str(serve / "overrides.txt"), "--requirement", str(serve / "requirements.in"),
         "--constraint", str(workspace.locks / target.stack / "model.txt"), torch_requirement(workspace, target),
     ]  # fmt: skip
-    env = os.environ | read_host_settings().uv_environment()
+    settings, stack = read_host_settings(), read_stack_lock(workspace.locks / target.stack)
+    local = workspace.build / "contexts" / target.stack
+    stage_local_wheels(settings, stack.pins(), local)
+    # uv takes a version from the first index that lists it; a file:// one may lack the file of it that fits here.
+    settings = replace(settings, extra_indexes=settings.remote_indexes(), find_links=(*settings.find_links, str(local)))
+    env = os.environ | settings.uv_environment()
     origin = origin_for(workspace, target)
     further = [["--index", origin, "--index-strategy", "unsafe-best-match"]] if origin else []
     for extra in ([], *further):
