@@ -16,7 +16,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 
 from images import apt
 from images.engine import Engine
-from images.recipe import Recipe
+from images.recipe import Recipe, Stack
 from matrix import Compat
 from matrix.cli import say
 from matrix.errors import WheelwrightError
@@ -46,7 +46,7 @@ class Base:
 
 
 class BaseProvider:
-    """Finds a base for each recipe; asks the registry, and bootstraps, once a name."""
+    """Finds a base for each stack; asks the registry, and bootstraps, once a name."""
 
     def __init__(self, engine: Engine, compat: Compat, mode: str = "auto") -> None:
         """Take the engine, the facts and one of ``MODES``."""
@@ -55,27 +55,47 @@ class BaseProvider:
         self._mode = mode
         self._answers: dict[str, str | None] = {}
 
-    def provide(self, recipe: Recipe) -> Base:
-        """The base of a recipe.
+    def provide(self, stack: Stack) -> Base:
+        """The base of a stack.
 
         Raises:
             UnavailableError: no registry answers, and no suite has this Python.
         """
         refused = "the registry was not asked (--base bootstrap)"
         if self._mode != "bootstrap":
-            asked = self.registry_refuses(recipe.base)
+            asked = self.registry_refuses(stack.base)
             if asked is None:
-                return Base(recipe.base, None, f"{recipe.base} from the registry")
+                return Base(stack.base, None, f"{stack.base} from the registry")
             refused = asked
         can = self._compat.bases.bootstrap
-        if self._mode == "registry" or can.get(recipe.suite) != recipe.python:
+        if self._mode == "registry" or can.get(stack.suite) != stack.python:
             known = ", ".join(f"{suite} {python}" for suite, python in can.items())
             raise UnavailableError(
-                f"no base with Python {recipe.python}: {recipe.base}: {refused}; can be bootstrapped: {known}",
+                f"no base with Python {stack.python}: {stack.base}: {refused}; can be bootstrapped: {known}",
                 remedy="build it where a registry answers",
             )
-        tag = bootstrap(self._engine.client, recipe.suite)
-        return Base(recipe.base, f"docker-image://{tag}", f"bootstrapped {recipe.suite} in place of {recipe.base}")
+        tag = bootstrap(self._engine.client, stack.suite)
+        return Base(stack.base, f"docker-image://{tag}", f"bootstrapped {stack.suite} in place of {stack.base}")
+
+    def toolkit(self, recipe: Recipe) -> str:
+        """Where a source build's CUDA toolkit comes from: ``image``, or ``packages`` where no registry has that.
+
+        Raises:
+            UnavailableError: neither has it.
+        """
+        image = str(recipe.cuda_devel)
+        refused = "the registry was not asked (--base bootstrap)"
+        if self._mode != "bootstrap":
+            asked = self.registry_refuses(image)
+            if asked is None:
+                return "image"
+            refused = asked
+        if self._mode == "registry" or "toolkit.txt" not in recipe.stack.lock.lists:
+            raise UnavailableError(
+                f"no CUDA {recipe.stack.cuda} toolkit: {image}: {refused}; CUDA 13's can be had as packages",
+                remedy="build it where a registry answers",
+            )
+        return "packages"
 
     def registry_refuses(self, image: str) -> str | None:
         """Why the registry (or the engine's own store) has no such image; None when it has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from images.bake import BuildOptions
 from images.baking import build_targets
 from images.bases import MODES
 from images.engine import find_engine
@@ -17,12 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="targets to build (the default tier)")
     parser.add_argument("--base", choices=MODES, default="auto", help="where base images come from")
     parser.add_argument("--no-cache", action="store_true", help="build every layer anew")
+    parser.add_argument("--builder", metavar="NAME", help="a buildx builder (the one in use)")
     parser.add_argument("--smoke", action="store_true", help="smoke-test what was built")
 
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Build the targets; the exit status is 1 when one of them is not there, or is not proven."""
     engine = find_engine()
-    built = build_targets(workspace, engine, split_names(args.targets), base_mode=args.base, cache=not args.no_cache)
+    options = BuildOptions(base=args.base, cached=not args.no_cache, builder=args.builder)
+    built = build_targets(workspace, engine, split_names(args.targets), options)
     proofs = prove_targets(workspace, engine, built) if args.smoke else []
     return report(built, proofs, smoked=args.smoke, as_json=args.json)

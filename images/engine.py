@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import docker
 from docker.errors import DockerException
-from docker.models.images import Image
 
 from matrix.errors import NoEngineError, WheelwrightError
 
@@ -83,11 +82,6 @@ def _knock(host: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(10)
             probe.connect(path)
-
-
-def unpacked_size(image: Image) -> int:
-    """Bytes of all layers, unpacked. (An image's own ``Size`` is that, or the packed size, by the engine's store.)"""
-    return sum(int(layer["Size"]) for layer in image.history())
 
 
 def _context_host() -> str:

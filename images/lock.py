@@ -30,16 +30,11 @@ from matrix import Target
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode, NetworkError, NoEngineError
 
-BUILD_TOOLS = (
-    "ninja",
-    "packaging",
-    "pip",
-    "psutil",
-    "setuptools",
-    "wheel",
-)  # what flash-attn's setup.py needs, and pip
+# What flash-attn's setup.py needs, and pip.
+BUILD_TOOLS = ("ninja", "packaging", "pip", "psutil", "setuptools", "wheel")
 # What the default package index calls the parts of torch: these change with torch only, so they get layers below.
 _TORCH_PARTS = re.compile(r"(torch|triton|pytorch-triton)==")
+_TOOLKIT_PARTS = re.compile(r"nvidia-(cuda-nvcc|cuda-crt|cuda-cccl|nvvm)==")
 _NVIDIA_PARTS = re.compile(r"(nvidia-|cuda-)[a-z0-9-]+==")
 _MANYLINUX = {"linux_x86_64": "x86_64-manylinux_2_28", "linux_aarch64": "aarch64-manylinux_2_28"}
 
@@ -95,7 +90,7 @@ def inputs_digest(workspace: Workspace, target: Target) -> str:
     parts += [
         (workspace.root / "serve" / name).read_text(encoding="utf-8") for name in ("requirements.in", "overrides.txt")
     ]
-    parts += BUILD_TOOLS if _needs_build_tools(workspace, target.stack) else ()
+    parts += _build_requirements(workspace, target)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -121,7 +116,7 @@ def origin_for(workspace: Workspace, target: Target) -> str | None:
 def write_stack(workspace: Workspace, target: Target, settings: HostSettings, *, upgrade: bool) -> None:
     """Resolve a stack's requirements with uv and write its files, all or none."""
     folder = workspace.locks / target.stack
-    build = BUILD_TOOLS if _needs_build_tools(workspace, target.stack) else ()
+    build = _build_requirements(workspace, target)
     requirements = [torch_requirement(workspace, target), *build]
     previous = "" if upgrade else "\n".join((folder / n).read_text() for n in LISTS if (folder / n).is_file())
     resolved = _compile(workspace, target, requirements, previous, settings)
@@ -142,6 +137,8 @@ def write_stack(workspace: Workspace, target: Target, settings: HostSettings, *,
 
 
 def _list_of(block: str, build: Iterable[str]) -> str:
+    if _TOOLKIT_PARTS.match(block):
+        return "toolkit.txt"
     if _NVIDIA_PARTS.match(block):
         return "nvidia.txt"
     if _TORCH_PARTS.match(block):
@@ -226,8 +223,12 @@ def _ask_registry(images: Iterable[str]) -> dict[str, str | None]:
     return answers
 
 
-def _needs_build_tools(workspace: Workspace, stack: str) -> bool:
-    return any(t.source_build for t in workspace.project.matrix.targets.values() if t.stack == stack)
+def _build_requirements(workspace: Workspace, target: Target) -> tuple[str, ...]:
+    """What a builder of this stack needs beside the stack: tools, and the toolkit where packages have one."""
+    if not any(t.source_build for t in workspace.project.matrix.targets.values() if t.stack == target.stack):
+        return ()
+    devel = workspace.project.compat.bases.cuda_devel.get(target.cuda)
+    return BUILD_TOOLS + ((devel.packages,) if devel and devel.packages else ())
 
 
 def _is_fresh(workspace: Workspace, target: Target) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from images.recipe import Recipe, image_facts, make_recipe
+from images.recipe import Recipe, Stack, image_facts, make_recipe, make_stack
 from images.requirement_files import read_stack_lock
 from matrix import Project, Target, load_project
 from matrix.errors import DataError, UsageError
@@ -45,6 +45,11 @@ class Workspace:
         with (_OWN_ROOT / "pyproject.toml").open("rb") as file:
             version = tomllib.load(file)["project"]["version"]
         return cls(where, load_project(where / "matrix" / "matrix.yaml"), version)
+
+    @property
+    def matrix_file(self) -> Path:
+        """What is resolved and built."""
+        return self.root / "matrix" / "matrix.yaml"
 
     @property
     def build(self) -> Path:
@@ -92,12 +97,14 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
         UsageError: a name that the matrix does not have.
         DataError: the locks do not cover the matrix.
     """
-    matrix, compat = workspace.project.matrix, workspace.project.compat
+    project = workspace.project
+    matrix, compat = project.matrix, project.compat
     wanted = select_targets(matrix.targets, names)
     decisions = lock.read(workspace.lock_file)
     digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
+    stacks: dict[str, Stack] = {}
     for target in matrix.targets.values():
         locked = decisions.targets.get(target.name)
         if locked is None:
@@ -109,7 +116,14 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
                 f"{target.cuda}",
                 remedy="make lock",
             )
-        recipe = make_recipe(target, locked, read_stack_lock(workspace.locks / target.stack), digests, compat)
+        stack = make_stack(target, read_stack_lock(workspace.locks / target.stack), digests, compat, project.trims)
+        if stacks.setdefault(stack.name, stack) != stack:
+            raise DataError(
+                f"{workspace.matrix_file}: target {target.name} shares the stack {stack.name} with another target, but"
+                " not its trims",
+                remedy="give both the same trims",
+            )
+        recipe = make_recipe(target, locked, stack, digests, compat)
         # Targets that share a recipe differ in image.json only; its tags name the first of them.
         owns = owners.setdefault(recipe.name, target.name) == target.name
         tags = ((f"{workspace.version}-{recipe.name}", recipe.name) if owns else ()) + (

@@ -74,12 +74,12 @@ def _look_inside(proof: Proof, engine: Engine, image: str, log: Path) -> dict[st
 
 def _check_installed(proof: Proof, item: Planned, inside: dict[str, Any]) -> None:
     """What runs in the container is what the lock names."""
-    recipe, facts = item.recipe, item.facts
+    stack, facts = item.recipe.stack, item.facts
     version = str(inside.get("torch", "")).partition("+")[0]
     expected = {
-        "python": (str(recipe.python), inside["python"]),
-        "torch": (str(recipe.torch), version),
-        "cuda": (str(recipe.cuda), inside.get("cuda")),
+        "python": (str(stack.python), inside["python"]),
+        "torch": (str(stack.torch), version),
+        "cuda": (str(stack.cuda), inside.get("cuda")),
         "abi": (facts["abi"], inside.get("abi")),
         "flash-attn": (facts["flash_attn"], inside["flash_attn"]),
     }

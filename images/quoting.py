@@ -9,6 +9,7 @@ fit a grammar in which none of these characters exists; everything else is refus
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from matrix.errors import DataError
@@ -23,6 +24,7 @@ _WHEEL = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_PATTERN = re.compile(r"[\w.*?+-]+(?:/[\w.*?+-]+)*", re.ASCII)
 _ARCHS = re.compile(r"[0-9]+(?:;[0-9]+)*")
 
 
@@ -66,7 +68,14 @@ def archs(value: object) -> str:
     return _grammar("arch list", _ARCHS, value)
 
 
-FILTERS = {function.__name__: function for function in (image_reference, wheel_name, sha256, version, name, archs)}
+def find_paths(patterns: Iterable[object]) -> str:
+    """Patterns below the folder that ``find`` searches, as its tests: ``\\( -path '*/a/*.so' -o ... \\)``."""
+    return r"\( " + " -o ".join(f"-path '*/{_grammar('trim', _PATTERN, text)}'" for text in patterns) + r" \)"
+
+
+FILTERS = {
+    function.__name__: function for function in (image_reference, wheel_name, sha256, version, name, archs, find_paths)
+}
 
 
 def bake_value(value: Any) -> Any:

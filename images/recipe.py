@@ -10,12 +10,40 @@ from typing import Any
 
 from packaging.version import Version
 
-from images.requirement_files import StackLock
-from matrix import Compat, Cuda, PythonVersion, Target
+from images.requirement_files import RUNTIME_LISTS, StackLock
+from matrix import Compat, Cuda, PythonVersion, Target, Trim
 from matrix.errors import DataError
 from wheel_resolver.lock import LockedTarget, LockedWheel, SourceBuild
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """All that the images of one Python, torch and CUDA share: every layer below flash-attn.
+
+    Attributes:
+        name: ``py3.12-torch2.9.1-cu128``.
+        base: the base image's reference, with its digest where one is locked.
+        suite: the Debian suite of that base.
+        lock: the hashed requirements.
+        trims: what is removed, by the locked list whose layer holds it.
+    """
+
+    name: str
+    python: PythonVersion
+    torch: Version
+    cuda: Cuda
+    platform: str
+    base: str
+    suite: str
+    lock: StackLock
+    trims: Mapping[str, tuple[Trim, ...]]
+
+    @property
+    def has_nvidia(self) -> bool:
+        """Whether the stack has NVIDIA's libraries as packages of their own."""
+        return "nvidia.txt" in self.lock.lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,38 +52,28 @@ class Recipe:
 
     Attributes:
         name: also the moving tag, ``py3.12-torch2.9.1-cu128-fa2.8.3``.
-        stack: what the layers below flash-attn depend on, ``py3.12-torch2.9.1-cu128``.
-        base: the base image's reference, with its digest where one is locked.
-        suite: the Debian suite of that base.
+        stack: what it shares with the other images of its Python, torch and CUDA.
         wheel: the prebuilt flash-attn wheel; None for SDPA and for a source build.
         source_build: the flash-attn source that is compiled; cuda_devel: the image with the toolkit for that.
         archs: FLASH_ATTN_CUDA_ARCHS of a source build, ``90``; empty otherwise.
-        stack_lock: the hashed requirements.
     """
 
     name: str
-    stack: str
-    python: PythonVersion
-    torch: Version
-    cuda: Cuda
-    platform: str
-    base: str
-    suite: str
+    stack: Stack
     wheel: LockedWheel | None
     source_build: SourceBuild | None
     cuda_devel: str | None
     archs: str
-    stack_lock: StackLock
 
     @property
-    def has_nvidia(self) -> bool:
-        """Whether the stack has NVIDIA's libraries as packages of their own."""
-        return "nvidia.txt" in self.stack_lock.lists
+    def has_flash_attn(self) -> bool:
+        """Whether the image holds flash-attn, prebuilt or compiled."""
+        return self.wheel is not None or self.source_build is not None
 
     @property
     def summary(self) -> str:
         """The last part of the name: ``fa2.8.3`` or ``sdpa``."""
-        return self.name.removeprefix(f"{self.stack}-")
+        return self.name.removeprefix(f"{self.stack.name}-")
 
 
 def base_for(python: PythonVersion, compat: Compat) -> tuple[str, str]:
@@ -75,22 +93,44 @@ def base_for(python: PythonVersion, compat: Compat) -> tuple[str, str]:
     return chosen.image.replace("{python}", str(python)), chosen.suite
 
 
-def make_recipe(
-    target: Target, locked: LockedTarget, stack_lock: StackLock, digests: Mapping[str, str], compat: Compat
-) -> Recipe:
-    """The recipe of a target.
+def make_stack(
+    target: Target, lock: StackLock, digests: Mapping[str, str], compat: Compat, trims: Mapping[str, Trim]
+) -> Stack:
+    """The stack of a target.
 
     Args:
         target: from the matrix.
-        locked: the wheel decision for it, from ``matrix/lock.yaml``.
-        stack_lock: the hashed requirements of ``target.stack``.
+        lock: the hashed requirements of ``target.stack``.
         digests: base image reference -> ``sha256:...``; a base that is not in it is used by its tag.
         compat: the facts.
+        trims: all that are known; those that are proven for the target's CUDA, and those that it asks for, are done.
 
     Raises:
-        DataError: no base image has this Python, or no CUDA toolkit image is known for a source build.
+        DataError: no base image has this Python.
     """
     base, suite = base_for(target.python, compat)
+    chosen = [trim for trim in trims.values() if target.cuda in trim.proven or trim.name in target.trims]
+    return Stack(
+        name=target.stack,
+        python=target.python,
+        torch=target.torch,
+        cuda=target.cuda,
+        platform=target.platform,
+        base=_pinned(base, digests),
+        suite=suite,
+        lock=lock,
+        trims={name: tuple(trim for trim in chosen if trim.list == name) for name in RUNTIME_LISTS},
+    )
+
+
+def make_recipe(
+    target: Target, locked: LockedTarget, stack: Stack, digests: Mapping[str, str], compat: Compat
+) -> Recipe:
+    """The recipe of a target: its stack, and the wheel decision for it from ``matrix/lock.yaml``.
+
+    Raises:
+        DataError: no CUDA toolkit image is known for a source build.
+    """
     cuda_devel = None
     archs: list[str] = []
     if locked.source_build is not None:
@@ -106,19 +146,12 @@ def make_recipe(
     version = locked.wheel.version if locked.wheel else locked.source_build.version if locked.source_build else None
     kind = "" if locked.wheel or version is None else ".source"
     return Recipe(
-        name=f"{target.stack}-" + (f"fa{version}{kind}" if version else "sdpa"),
-        stack=target.stack,
-        python=target.python,
-        torch=target.torch,
-        cuda=target.cuda,
-        platform=target.platform,
-        base=_pinned(base, digests),
-        suite=suite,
+        name=f"{stack.name}-" + (f"fa{version}{kind}" if version else "sdpa"),
+        stack=stack,
         wheel=locked.wheel,
         source_build=locked.source_build,
         cuda_devel=cuda_devel,
         archs=";".join(archs),
-        stack_lock=stack_lock,
     )
 
 
@@ -128,8 +161,10 @@ def _pinned(image: str, digests: Mapping[str, str]) -> str:
 
 
 def lock_hash(recipe: Recipe, locked: LockedTarget) -> str:
-    """What all locked inputs of an image hash to: its wheel decision, its base, its requirements; nothing else's."""
-    inputs = {"base": recipe.base, "requirements": dict(recipe.stack_lock.digests), "target": locked.hash()}
+    """What all locked inputs of an image hash to: its wheel decision, base, requirements, trims; nothing else's."""
+    stack = recipe.stack
+    trims = {trim.name: trim.paths for chosen in stack.trims.values() for trim in chosen}
+    inputs = {"base": stack.base, "requirements": stack.lock.digests(), "trims": trims, "target": locked.hash()}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from packaging.utils import canonicalize_name
 from matrix.errors import DataError
 
 # Layer order: what changes least, and weighs most, first.
-LISTS = ("nvidia.txt", "torch.txt", "model.txt", "build.txt")
+RUNTIME_LISTS = ("nvidia.txt", "torch.txt", "model.txt")
+# What a builder needs beside them, and no image holds.
+BUILD_LISTS = ("toolkit.txt", "build.txt")
+LISTS = (*RUNTIME_LISTS, *BUILD_LISTS)
 _INPUTS = re.compile(r"^# inputs: sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -40,12 +43,9 @@ class StackLock:
     lists: Mapping[str, str]
     inputs: str
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """File name -> sha256 of its text, for what reaches the runtime."""
-        return {
-            name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.lists.items() if name != "build.txt"
-        }
+    def digests(self, names: Iterable[str] = RUNTIME_LISTS) -> dict[str, str]:
+        """File name -> sha256 of its text, for what reaches the runtime or for the named files."""
+        return {name: hashlib.sha256(self.lists[name].encode()).hexdigest() for name in names if name in self.lists}
 
     def pins(self) -> list[Pin]:
         """Every locked distribution."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from images.budget import Weight
 from images.table import Column, print_table
 from matrix.cli import say
 from matrix.errors import ExitCode
@@ -19,7 +20,8 @@ class Built:
     Attributes:
         status: ``built``, ``failed`` or ``unavailable``.
         tag: the one to run, with registry and repository.
-        image: the engine's id; size: unpacked, in bytes.
+        image: the engine's id.
+        weight: what it costs; over: what of that exceeds the target's budget.
         seconds: of the build.
         detail: why not, or how.
         log: the file with all that bake said.
@@ -30,7 +32,8 @@ class Built:
     tag: str
     detail: str
     image: str | None = None
-    size: int | None = None
+    weight: Weight | None = None
+    over: tuple[str, ...] = ()
     seconds: float = 0.0
     log: str | None = None
 
@@ -97,7 +100,12 @@ def report(built: Sequence[Built], proofs: Sequence[Proof], *, smoked: bool, as_
             say(f"{item.target}: {len(proof.failures)} checks failed; log: {proof.log}")
         elif item.status == "failed" and item.log:
             say(f"{item.target}: log: {item.log}")
-    good = all(item.status == "built" and (not smoked or (proof and not proof.failures)) for item, proof in rows)
+        for fault in item.over:
+            say(f"{item.target}: over budget: {fault}")
+    good = all(
+        item.status == "built" and not item.over and (not smoked or (proof and not proof.failures))
+        for item, proof in rows
+    )
     return ExitCode.OK if rows and good else ExitCode.NEGATIVE
 
 
@@ -111,12 +119,18 @@ def as_row(built: Built, proof: Proof | None) -> dict[str, Any]:
 
 def _why(row: tuple[Built, Proof | None]) -> str:
     built, proof = row
+    if built.over:
+        return f"over budget: {'; '.join(built.over)}"
     if proof is None:
         return built.detail
     if proof.failures:
         first = proof.failures[0]
         return f"{first.name}: {first.detail}" if first.detail else first.name
     return proof.because or ""
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:,.0f}" if size >= 10**7 else f"{size / 1e6:.1f}"
 
 
 def _unproven(built: Built) -> str:
@@ -127,7 +141,9 @@ _COLUMNS = (
     Column("target", lambda row: row[0].target),
     Column("tag", lambda row: row[0].tag),
     Column("attention", lambda row: (row[1] and row[1].attention) or "-"),
-    Column("size", lambda row: f"{row[0].size / 1e6:,.0f} MB" if row[0].size else "-"),
+    Column("packed MB", lambda row: _megabytes(row[0].weight and row[0].weight.packed)),
+    Column("disk MB", lambda row: _megabytes(row[0].weight and row[0].weight.unpacked)),
+    Column("extra MB", lambda row: _megabytes(row[0].weight and row[0].weight.extra)),
     Column("build s", lambda row: f"{row[0].seconds:.1f}" if row[0].seconds else "-"),
     Column("smoke", lambda row: row[1].verdict if row[1] else _unproven(row[0])),
     Column("why", _why),

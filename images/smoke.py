@@ -6,7 +6,8 @@ import argparse
 
 from docker.errors import ImageNotFound
 
-from images.engine import Engine, find_engine, unpacked_size
+from images.baking import weighed
+from images.engine import Engine, find_engine
 from images.planned import Workspace, default_targets, image_tag, load_planned, split_names
 from images.proving import prove_targets
 from images.results import Built, report
@@ -22,14 +23,14 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     engine = find_engine()
     names = split_names(args.targets) or default_targets(workspace.project.matrix.targets)
     load_planned(workspace, names)  # an unknown name is refused before anything runs
-    built = [_as_built(engine, name) for name in names]
+    built = [_as_built(engine, workspace, name) for name in names]
     return report(built, prove_targets(workspace, engine, built), smoked=True, as_json=args.json)
 
 
-def _as_built(engine: Engine, name: str) -> Built:
+def _as_built(engine: Engine, workspace: Workspace, name: str) -> Built:
     tag = image_tag(name)
     try:
         image = engine.client.images.get(tag)
     except ImageNotFound:
         return Built(name, "failed", tag, f"engine {engine.host} has no image {tag}: build it first")
-    return Built(name, "built", tag, "", str(image.id), unpacked_size(image))
+    return weighed(engine, workspace, Built(name, "built", tag, "", str(image.id)))

@@ -128,7 +128,8 @@ def stage_secrets(settings: HostSettings, origins: Iterable[str], folder: Path) 
         DataError: the CA bundle is larger than BuildKit takes.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    env = {"UV_CONFIG_FILE": "/run/secrets/uv-config"}
+    # No bytecode: it differs from run to run, and a Python that only helps would leave its own.
+    env = {"UV_CONFIG_FILE": "/run/secrets/uv-config", "PYTHONDONTWRITEBYTECODE": "1"}
     # pip builds flash-attn from source; it reads no uv.toml.
     env |= {"PIP_INDEX_URL": settings.index} if settings.index else {}
     env |= {"PIP_EXTRA_INDEX_URL": " ".join(settings.remote_indexes())} if settings.remote_indexes() else {}

@@ -8,23 +8,27 @@ from matrix.compat import Compat
 from matrix.compat_file import load_compat
 from matrix.known_broken import load_known_broken
 from matrix.matrix_file import load_matrix
-from matrix.model import Cell, DefaultAttention, KnownBroken, Matrix, Project, Provider, Target
+from matrix.model import Budget, Cell, DefaultAttention, Export, KnownBroken, Matrix, Project, Provider, Target
+from matrix.trims import Trim, load_trims
 from matrix.values import Abi, Arch, Cuda, PythonVersion
 
 __all__ = [
     "DATA_DIR",
     "Abi",
     "Arch",
+    "Budget",
     "Cell",
     "Compat",
     "Cuda",
     "DefaultAttention",
+    "Export",
     "KnownBroken",
     "Matrix",
     "Project",
     "Provider",
     "PythonVersion",
     "Target",
+    "Trim",
     "load_project",
 ]
 
@@ -39,8 +43,10 @@ def load_project(matrix_file: Path | None = None) -> Project:
         DataError: a file is wrong: file, line, key path, reason and remedy.
     """
     compat = load_compat(DATA_DIR / "compat.yaml")
+    trims = load_trims(DATA_DIR / "trims.yaml")
     return Project(
-        matrix=load_matrix(matrix_file or DATA_DIR / "matrix.yaml", compat),
+        matrix=load_matrix(matrix_file or DATA_DIR / "matrix.yaml", compat, trims),
         compat=compat,
+        trims=trims,
         known_broken=load_known_broken(DATA_DIR / "known_broken.yaml"),
     )

@@ -17,6 +17,7 @@ from matrix.errors import DataError
 from matrix.expand import expand
 from matrix.model import Axes, Exclusion
 from matrix.spec import perhaps
+from matrix.trims import Trim
 from matrix.values import Arch, Cuda, PythonVersion
 
 
@@ -112,6 +113,25 @@ def check_target(document: Document, name: str, row: Mapping[str, Any], compat: 
     _check_base(document, at, row, compat)
     _check_gpus(document, at, row, compat)
     _check_flash_attn(document, at, row, compat)
+
+
+def check_trims(document: Document, name: str, row: Mapping[str, Any], trims: Mapping[str, Trim]) -> None:
+    """A trim that a target asks for is known, and said to be possible for its CUDA."""
+    for index, wanted in enumerate(row.get("trims", [])):
+        keys: KeyPath = ("targets", name, "trims", index)
+        if wanted not in trims:
+            raise document.error(
+                keys,
+                f"{wanted!r} is not known to trims.yaml{perhaps(wanted, trims)}",
+                remedy=f"known: {_join(trims) or 'none'}",
+            )
+        trim = trims[wanted]
+        if Cuda.parse(row["cuda"]) not in (*trim.proven, *trim.inferred):
+            raise document.error(
+                keys,
+                f"trims.yaml says nothing of {wanted} on CUDA {row['cuda']}",
+                remedy=f"it is for: {_join((*trim.proven, *trim.inferred))}",
+            )
 
 
 def _check_base(document: Document, at: KeyPath, row: Mapping[str, Any], compat: Compat) -> None:

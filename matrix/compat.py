@@ -143,9 +143,10 @@ class RegistryBase:
 
 @dataclass(frozen=True, slots=True)
 class DevelBase:
-    """The builder image of one CUDA."""
+    """Where a builder gets the toolkit of one CUDA: an image, or ``packages`` (a requirement; None: none has nvcc)."""
 
     image: str
+    packages: str | None
     glibc: Version
 
 

@@ -88,7 +88,10 @@ _BASES = Record(
             at_least=1,
         ),
         "bootstrap": Entries(Text(), Record({"python": PYTHON, "glibc": MINOR, "source": Text()})),
-        "cuda_devel": Entries(CUDA, Record({"image": Text(), "glibc": MINOR, "source": Text()})),
+        "cuda_devel": Entries(
+            CUDA,
+            Record({"image": Text(), "packages": Text(), "glibc": MINOR, "source": Text()}, frozenset({"packages"})),
+        ),
     }
 )
 
@@ -222,7 +225,7 @@ def _bases(row: dict[str, Any]) -> Bases:
         bootstrap={suite: PythonVersion.parse(each["python"]) for suite, each in boot.items()},
         bootstrap_glibc={suite: Version(each["glibc"]) for suite, each in boot.items()},
         cuda_devel={
-            Cuda.parse(cuda): DevelBase(each["image"], Version(each["glibc"]))
+            Cuda.parse(cuda): DevelBase(each["image"], each.get("packages"), Version(each["glibc"]))
             for cuda, each in row["cuda_devel"].items()
         },
     )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from matrix.checks import check_aliases, check_axes, check_exclusions, check_target
+from matrix.checks import check_aliases, check_axes, check_exclusions, check_target, check_trims
 from matrix.compat import Compat
 from matrix.document import read_document
-from matrix.model import Axes, DefaultAttention, Exclusion, Matrix, Target
+from matrix.model import Axes, Budget, DefaultAttention, Exclusion, Export, Matrix, Target
 from matrix.providers import PROVIDER, read_providers
 from matrix.shapes import CUDA, NAME, PLATFORM, PYTHON, SPECIFIER, TORCH, TORCH_PATCH
 from matrix.spec import Choice, Entries, Flag, Items, Nullable, Record, Spec, Text, Whole, exactly, read
+from matrix.trims import Trim
 from matrix.values import Abi, Arch, Cuda, PythonVersion
 
 _GPU = Text("a GPU's name as in compat.yaml")
 _ATTENTION = Choice(("flash_attention_2", "sdpa", "eager"))
+
+_BUDGET = dict.fromkeys(("compressed_mb", "unpacked_mb", "layers", "extra_mb"), Whole(1, 100_000))
 
 _TARGET = Record(
     {
@@ -33,8 +37,11 @@ _TARGET = Record(
         "base": Choice(("slim", "devel")),
         "flash_attn": Nullable(SPECIFIER),
         "source_build": Flag(),
+        "trims": Items(NAME),
+        "budget": Record(_BUDGET, frozenset({"extra_mb"})),
         "attention": Record({"value": _ATTENTION, "because": Text(), "source": Text()}),
-    }
+    },
+    optional=frozenset({"trims", "budget"}),
 )
 
 _MATCH_KEYS: dict[str, Spec] = {"python": PYTHON, "torch": TORCH, "cuda": CUDA, "gpu": _GPU, "platform": PLATFORM}
@@ -58,14 +65,15 @@ SPEC: Spec = Record(
         ),
         "providers": Items(PROVIDER),
         "reuse": Choice(("none", "measured")),
+        "export": Record({"compression": Choice(("zstd", "gzip")), "level": Whole(1, 22)}),
         "targets": Entries(NAME, _TARGET, at_least=1),
         "aliases": Entries(NAME, NAME),
     },
-    optional=frozenset({"exclude", "providers", "reuse", "aliases"}),
+    optional=frozenset({"exclude", "providers", "reuse", "export", "aliases"}),
 )
 
 
-def load_matrix(path: Path, compat: Compat) -> Matrix:
+def load_matrix(path: Path, compat: Compat, trims: Mapping[str, Trim]) -> Matrix:
     """Read a matrix and judge it against the facts.
 
     Raises:
@@ -76,6 +84,7 @@ def load_matrix(path: Path, compat: Compat) -> Matrix:
     check_axes(document, data["axes"], compat)
     for name, row in data["targets"].items():
         check_target(document, name, row, compat)
+        check_trims(document, name, row, trims)
     check_aliases(document, data.get("aliases", {}), data["targets"])
     axes = _axes(data["axes"], compat)
     exclude = tuple(_exclusion(row, compat) for row in data.get("exclude", []))
@@ -87,6 +96,7 @@ def load_matrix(path: Path, compat: Compat) -> Matrix:
         aliases=data.get("aliases", {}),
         providers=read_providers(document, data.get("providers", []), compat),
         reuse=data.get("reuse") == "measured",
+        export=Export(**data["export"]) if "export" in data else Export(),
     )
 
 
@@ -139,5 +149,7 @@ def _target(name: str, row: dict[str, Any], compat: Compat) -> Target:
         base=row["base"],
         flash_attn=SpecifierSet(row["flash_attn"]) if row["flash_attn"] is not None else None,
         source_build=row["source_build"],
+        trims=tuple(row.get("trims", [])),
+        budget=Budget(**row["budget"]) if "budget" in row else None,
         attention=DefaultAttention(attention["value"], attention["because"], attention["source"]),
     )

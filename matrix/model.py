@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix.compat import Compat, minor_of
+from matrix.trims import Trim
 from matrix.values import Abi, Arch, Cuda, PythonVersion
 
 
@@ -42,11 +43,36 @@ class DefaultAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that an image may cost.
+
+    Attributes:
+        compressed_mb, unpacked_mb: 10^6 bytes, as its layers are kept and as they lie on a disk.
+        layers: of the whole image, the base's too.
+        extra_mb: what it adds, compressed, to another image of the same stack; None where it has none.
+    """
+
+    compressed_mb: int
+    unpacked_mb: int
+    layers: int
+    extra_mb: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """How layers are packed: ``zstd`` (levels 1 to 22) or ``gzip`` (1 to 9)."""
+
+    compression: str = "zstd"
+    level: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A recipe with a name that we build and tag.
 
     ``tier``: default, extra or source. ``gpus``: names as in compat.yaml, empty for cpu. ``flash_attn``: the versions
-    that the target accepts, None for any. ``model``: a hub id. ``base``: slim, or devel for a source build.
+    that the target accepts, None for any. ``model``: a hub id. ``base``: slim, or devel for a source build. ``trims``:
+    those of trims.yaml that it asks for beside the proven ones.
     """
 
     name: str
@@ -61,6 +87,8 @@ class Target:
     base: str
     flash_attn: SpecifierSet | None
     source_build: bool
+    trims: tuple[str, ...]
+    budget: Budget | None
     attention: DefaultAttention
 
     @property
@@ -139,6 +167,7 @@ class Matrix:
     aliases: Mapping[str, str]
     providers: tuple[Provider, ...]
     reuse: bool = False
+    export: Export = Export()
 
     @property
     def trust(self) -> tuple[str, ...]:
@@ -165,4 +194,5 @@ class Project:
 
     matrix: Matrix
     compat: Compat
+    trims: Mapping[str, Trim]
     known_broken: tuple[KnownBroken, ...]

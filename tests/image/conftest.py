@@ -21,7 +21,7 @@ def engine(no_engine: Callable[[str], None]) -> Iterator[Engine]:
         no_engine(str(error.what))
         raise
     yield found
-    for repository in (REPOSITORY, f"{REPOSITORY}-broken"):
+    for repository in (REPOSITORY, f"{REPOSITORY}-again", f"{REPOSITORY}-broken"):
         for image in found.client.images.list(name=repository):
             found.client.images.remove(image.id, force=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -88,13 +90,28 @@ def layer_files(data: bytes) -> list[tuple[str, bytes]]:
         return []
 
 
-def test_the_last_layer_is_image_json_and_the_one_before_is_the_service(built: Space, engine: Engine) -> None:
+def test_the_last_layer_is_the_service_and_image_json_and_small(built: Space, engine: Engine) -> None:
     history = engine.client.images.get(f"{REPOSITORY}:cpu").history()
-    layers = [row for row in history if row["Size"] > 0]
-    assert "image.json" in layers[0]["CreatedBy"]
-    assert "serve/" in layers[1]["CreatedBy"]
-    assert layers[0]["Size"] < 20_000  # in blocks of the file system
-    assert layers[1]["Size"] < 1_000_000
+    last = next(row for row in history if row["Size"] > 0)
+    assert "/app/image.json" in last["CreatedBy"]
+    assert "/app/serve" in last["CreatedBy"]
+    assert last["Size"] < 1_000_000  # in blocks of the file system
+
+
+def test_the_same_locks_give_the_same_layers(built: Space, engine: Engine, make_space: Callable[[str], Space]) -> None:
+    """Built a second time without cache, from another folder, with other dates and modes, at another time."""
+    other = make_space("")
+    for path in (other.root / "serve").rglob("*"):
+        path.chmod(path.stat().st_mode | 0o020)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    answer = other.images("build", "cpu", "--no-cache", "--json", REGISTRY=f"{REPOSITORY}-again", SOURCE_DATE_EPOCH="1")
+    assert answer.status == 0, answer.out
+    first, second = (
+        engine.client.images.get(f"{name}:cpu").attrs["RootFS"]["Layers"]
+        for name in (REPOSITORY, f"{REPOSITORY}-again")
+    )
+    assert first == second
+    assert len(first) == 6
 
 
 def test_a_second_build_takes_every_layer_from_the_cache(built: Space) -> None:
@@ -104,8 +121,26 @@ def test_a_second_build_takes_every_layer_from_the_cache(built: Space) -> None:
     log = Path(answer.json["targets"][0]["log"]).read_text()
     assert "CACHED" in log
     assert "uv pip install" not in "".join(line for line in log.splitlines() if " DONE " in line)
-    assert answer.json["targets"][0]["size"] > 0
+    assert answer.json["targets"][0]["image"] != ""
     assert before
+
+
+def test_what_it_weighs_is_told_and_an_image_over_its_budget_is_a_failure(built: Space, engine: Engine) -> None:
+    weight = report(built)["weight"]
+    assert weight["layers"] == 6
+    assert 300e6 < weight["unpacked"] < 2000e6
+    assert (weight["packed"] is not None) == engine.containerd_store
+    matrix = built.root / "matrix" / "matrix.yaml"
+    text = matrix.read_text()
+    matrix.write_text(re.sub(r"unpacked_mb: \d+(?=, layers: \d+}  # cpu)", "unpacked_mb: 7", text))
+    assert matrix.read_text() != text
+    try:
+        answer = built.images("build", "cpu")
+    finally:
+        matrix.write_text(text)
+    assert answer.status == 1
+    assert "over budget: unpacked" in " ".join(answer.out.split())
+    assert "budget 7 MB" in answer.err
 
 
 def test_a_healthcheck_asks_for_live(built: Space, engine: Engine) -> None:

@@ -13,10 +13,11 @@ import pytest
 from road import WHEEL, GitHub, make_wheel, serve_github
 from space import REPOSITORY, Space
 
-from images.baking import bake, stage
+from images.bake import BuildError, bake
 from images.bases import BaseProvider
 from images.engine import Engine
 from images.hostsettings import read_host_settings
+from images.inputs import stage
 from images.planned import Workspace, load_planned
 
 pytestmark = pytest.mark.engine
@@ -83,7 +84,7 @@ def test_both_images_share_every_layer_below_flash_attn(locked: Space, engine: E
     layers = {
         name: engine.client.images.get(f"{REPOSITORY}:{name}").attrs["RootFS"]["Layers"] for name in ("fa2", "plain")
     }
-    own = 4  # flash-attn (fa2 only), WORKDIR, serve/, image.json
+    own = 2  # flash-attn (fa2 only), the service
     assert len(layers["fa2"]) == len(layers["plain"]) + 1
     assert layers["fa2"][: 1 - own - 1] == layers["plain"][: 1 - own]
     assert len(layers["plain"]) > own
@@ -96,12 +97,13 @@ def test_the_build_itself_checks_the_digest_too(locked: Space, engine: Engine, m
     (item,) = load_planned(workspace, ["fa2"])
     scratch = locked.root / ".build" / "tampered"
     provider = BaseProvider(engine, workspace.project.compat)
-    override, _ = stage(workspace, item, read_host_settings(), provider, scratch)
-    staged = locked.root / ".build/contexts" / item.recipe.name / "wheel" / WHEEL
-    staged.unlink()
-    staged.write_bytes(b"not the wheel")
+    staged = stage(workspace, item, read_host_settings(), provider, scratch)
+    wheel = locked.root / ".build/contexts" / item.recipe.name / "wheel" / WHEEL
+    wheel.unlink()
+    wheel.write_bytes(b"not the wheel")
     log = locked.root / "tampered.log"
-    assert bake(workspace, "fa2", override, log) != 0
+    with pytest.raises(BuildError, match=r"flash-attn.*FAILED|flash-attn.*did NOT match|flash-attn.*WARNING"):
+        bake(workspace, "fa2", staged.file, log, output="type=docker")
     text = log.read_text()
     assert f"{WHEEL}: FAILED" in text
     assert "Installed 1 package" not in text.partition("sha256sum")[2]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images import apt
-from images.baking import failing_step
+from images.bake import failing_step
 from images.planned import Workspace, default_targets, load_planned, select_targets, split_names
 from images.proving import flash_serves
 from images.table import Column, format_table
@@ -82,10 +82,25 @@ def test_what_a_smoke_test_expects_follows_from_the_gpu(sass: list[str], capabil
     assert not flash_serves({"wheel_sass": sass}, None)
 
 
-def test_the_failing_step_is_found_in_bakes_output(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("#5 DONE\n#7 ERROR: process did not complete: exit code: 1\nERROR: target cpu: failed to solve: x\n")
-    assert failing_step(log) == "ERROR: target cpu: failed to solve: x"
+def test_the_failing_step_is_named_with_the_last_line_that_it_said() -> None:
+    text = """#5 [stack-x os 2/2] RUN true
+#5 DONE 0.1s
+#7 [stack-x model 1/1] RUN --mount=type=tmpfs,target=/tmp uv pip install
+#7 1.234   Using Python 3.11
+#7 2.345 error: Failed to fetch: `https://index.example/simple/a/`
+#7 ERROR: process "/bin/sh -c ..." did not complete successfully: exit code: 2
+------
+ > [stack-x model 1/1] RUN:
+2.345 error: Failed to fetch
+------
+ERROR: target cpu: failed to solve: process did not complete
+"""
+    assert failing_step(text) == (
+        "[stack-x model 1/1]: error: Failed to fetch: `https://index.example/simple/a/`: "
+        'process "/bin/sh -c ..." did not complete successfully: exit code: 2'
+    )
+    assert failing_step('ERROR: no builder "x" found\n') == 'ERROR: no builder "x" found'
+    assert failing_step("") == "no output"
 
 
 def test_what_was_put_on_the_host_is_recorded_before_it_is_there(tmp_path: Path) -> None:

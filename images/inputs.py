@@ -1,0 +1,128 @@
+"""What bake reads for one target: contexts and secrets in place, and the bake file of this machine and this build."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from images import graph, quoting, staging
+from images.bake import BuildOptions, bake
+from images.bases import BaseProvider
+from images.compiling import compiled_wheel, keep_wheel, max_jobs, wheel_key
+from images.hostsettings import HostSettings
+from images.lock import origin_for
+from images.planned import Planned, Workspace
+from images.recipe import Recipe
+from matrix.cli import say
+from wheel_resolver.fetching.fetch import fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What bake reads for one target, in place.
+
+    Attributes:
+        file: the bake file with what belongs to this machine and this build.
+        toolkit: where a source build's CUDA toolkit comes from: ``image`` or ``packages``.
+        how: one line on where things come from.
+    """
+
+    file: Path
+    toolkit: str
+    how: str
+
+
+def stage(workspace: Workspace, item: Planned, settings: HostSettings, provider: BaseProvider, scratch: Path) -> Staged:
+    """Put all that bake reads into place: contexts below ``.build/contexts``, secrets and bake file into ``scratch``.
+
+    Raises:
+        UnavailableError: the base or the CUDA toolkit cannot be had here.
+        NetworkError, DataError: nor can the wheel, or it is another than the locked one.
+    """
+    recipe, stack, contexts = item.recipe, item.recipe.stack, workspace.build / "contexts"
+    base = provider.provide(stack)
+    toolkit = provider.toolkit(recipe) if recipe.source_build else "image"
+    stage_wheel(recipe, contexts / recipe.name)
+    staging.stage_uv(contexts)
+    pins = stack.lock.pins()
+    local = staging.stage_local_wheels(settings, pins, contexts / stack.name)
+    origin = origin_for(workspace, item.target)
+    has_torch = any(wheel.startswith("torch-") for wheel in local)
+    entries = staging.stage_secrets(settings, [origin] if origin and not has_torch else [], scratch)
+    below, stand_in = (
+        scratch.relative_to(workspace.root),
+        {"contexts": {base.name: base.context} if base.context else {}},
+    )
+    targets: dict[str, Any] = {
+        graph.HOST: {"secret": [f"id={name},src={below / name}" for name in entries]},
+        graph.stack_target(stack): stand_in,
+        item.target.name: {"labels": quoting.bake_value(_build_labels(workspace.root))},
+    }
+    if recipe.source_build:
+        own = {"cuda-devel": f"target:{graph.toolkit_target(stack)}"} if toolkit == "packages" else {}
+        targets[graph.toolkit_target(stack)] = stand_in
+        targets[graph.builder_target(recipe)] = {
+            "contexts": stand_in["contexts"] | own,
+            "args": {"MAX_JOBS": str(max_jobs())},
+        }
+    file = scratch / "bake.json"
+    file.write_text(json.dumps({"target": targets}, indent=1), encoding="utf-8")
+    return Staged(
+        file, toolkit, base.how + (f"; {len(local)} of {len(pins)} wheels from local folders" if local else "")
+    )
+
+
+def stage_wheel(recipe: Recipe, folder: Path) -> None:
+    """Fetch the flash-attn wheel, checked by its sha256, and stage it.
+
+    Raises:
+        NetworkError: it cannot be had here.
+        DataError: it has another digest than the lock says.
+    """
+    if recipe.wheel is None:
+        return
+    file = fetch(recipe.wheel.url, recipe.wheel.sha256, recipe.wheel.name)
+    staging.keep_only(folder / "wheel", [staging.place(file, folder / "wheel").name])
+
+
+def stage_compiled(workspace: Workspace, recipe: Recipe, staged: Staged, options: BuildOptions, log: Path) -> None:
+    """Stage the flash-attn wheel that is compiled from source: from the wheel cache, or compiled now.
+
+    Raises:
+        BuildError: it does not compile; names the step.
+    """
+    key = wheel_key(recipe, staged.toolkit)
+    wheel = compiled_wheel(key)
+    if wheel is None:
+        say(f"{recipe.name}: compiling flash-attn for sm_{recipe.archs}, {max_jobs()} jobs; toolkit: {staged.toolkit}")
+        made = staged.file.parent / "wheel"
+        target = graph.builder_target(recipe)
+        output = f"type=local,dest={made.relative_to(workspace.root)}"
+        bake(workspace, target, staged.file, log.with_suffix(".compile.log"), output=output, options=options)
+        (one,) = made.glob("*.whl")
+        wheel = keep_wheel(key, one)
+    say(f"{recipe.name}: {wheel}")
+    folder = workspace.build / "contexts" / recipe.name / "wheel"
+    staging.keep_only(folder, [staging.place(wheel, folder).name])
+
+
+def _build_labels(root: Path) -> dict[str, str]:
+    """Date and revision, of the commit: the same checkout gives the same labels."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    seconds = os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct") or str(int(time.time()))
+    revision = git("rev-parse", "HEAD") or "unknown"
+    dirty = "-dirty" if git("status", "--porcelain") else ""
+    return {
+        "org.opencontainers.image.created": datetime.fromtimestamp(int(seconds), UTC).isoformat(),
+        "org.opencontainers.image.revision": revision + dirty,
+    }
