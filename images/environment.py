@@ -16,7 +16,7 @@ from images.hostsettings import read_host_settings
 from images.lock import origin_for, torch_requirement
 from images.planned import Workspace
 from images.requirement_files import read_stack_lock
-from images.staging import stage_local_wheels
+from images.staging import stage_local_files
 from images.uv import uv_executable
 from matrix.cli import say
 from matrix.errors import ExitCode, NetworkError
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     ]  # fmt: skip
     settings, stack = read_host_settings(), read_stack_lock(workspace.locks / target.stack)
     local = workspace.build / "contexts" / target.stack
-    stage_local_wheels(settings, stack.pins(), local)
+    stage_local_files(settings, stack.pins(), local)
     # uv takes a version from the first index that lists it; a file:// one may lack the file of it that fits here.
     settings = replace(settings, extra_indexes=settings.remote_indexes(), find_links=(*settings.find_links, str(local)))
     env = os.environ | settings.uv_environment()

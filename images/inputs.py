@@ -19,6 +19,7 @@ from images.hostsettings import HostSettings
 from images.lock import origin_for
 from images.planned import Planned, Workspace
 from images.recipe import Recipe
+from images.requirement_files import Pin
 from matrix.cli import say
 from wheel_resolver.fetching.fetch import fetch
 
@@ -51,7 +52,9 @@ def stage(workspace: Workspace, item: Planned, settings: HostSettings, provider:
     stage_wheel(recipe, contexts / recipe.name)
     staging.stage_uv(contexts)
     pins = stack.lock.pins()
-    local = staging.stage_local_wheels(settings, pins, contexts / stack.name)
+    source = recipe.source_build
+    pins += [Pin("flash-attn", str(source.version), (source.sha256,))] if source else []
+    local = staging.stage_local_files(settings, pins, contexts / stack.name)
     origin = origin_for(workspace, item.target)
     has_torch = any(wheel.startswith("torch-") for wheel in local)
     entries = staging.stage_secrets(settings, [origin] if origin and not has_torch else [], scratch)
@@ -74,7 +77,7 @@ def stage(workspace: Workspace, item: Planned, settings: HostSettings, provider:
     file = scratch / "bake.json"
     file.write_text(json.dumps({"target": targets}, indent=1), encoding="utf-8")
     return Staged(
-        file, toolkit, base.how + (f"; {len(local)} of {len(pins)} wheels from local folders" if local else "")
+        file, toolkit, base.how + (f"; {len(local)} of {len(pins)} files from local folders" if local else "")
     )
 
 

@@ -35,6 +35,7 @@ BUILD_TOOLS = ("ninja", "packaging", "pip", "psutil", "setuptools", "wheel")
 # What the default package index calls the parts of torch: these change with torch only, so they get layers below.
 _TORCH_PARTS = re.compile(r"(torch|triton|pytorch-triton)==")
 _TOOLKIT_PARTS = re.compile(r"nvidia-(cuda-nvcc|cuda-crt|cuda-cccl|nvvm)==")
+_CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime==")
 _NVIDIA_PARTS = re.compile(r"(nvidia-|cuda-)[a-z0-9-]+==")
 _MANYLINUX = {"linux_x86_64": "x86_64-manylinux_2_28", "linux_aarch64": "aarch64-manylinux_2_28"}
 
@@ -127,6 +128,8 @@ def write_stack(workspace: Workspace, target: Target, settings: HostSettings, *,
     lists: dict[str, list[str]] = {}
     for block in re.split(r"\n(?=\S)", resolved.strip()):
         lists.setdefault(_list_of(block, build), []).append(block)
+        if build and _CUDA_RUNTIME.match(block):  # a compiler needs its headers and the library to link
+            lists.setdefault("toolkit.txt", []).append(block)
     folder.mkdir(parents=True, exist_ok=True)
     for name in LISTS:
         path = folder / name

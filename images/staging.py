@@ -16,7 +16,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 
 from images.hostsettings import HostSettings
 from images.requirement_files import Pin
@@ -63,8 +69,8 @@ def stage_uv(contexts: Path) -> None:
     keep_only(contexts / "uv", ["uv"])
 
 
-def stage_local_wheels(settings: HostSettings, pins: Iterable[Pin], folder: Path) -> list[str]:
-    """Stage the locked wheels that this host has in find-links folders and ``file://`` indexes.
+def stage_local_files(settings: HostSettings, pins: Iterable[Pin], folder: Path) -> list[str]:
+    """Stage the locked wheels (and source archives) that this host has in find-links folders and ``file://`` indexes.
 
     Only files whose sha256 the lock names are taken; everything else comes by the host's indexes, inside the build.
 
@@ -74,21 +80,26 @@ def stage_local_wheels(settings: HostSettings, pins: Iterable[Pin], folder: Path
     wanted = {(pin.name, pin.version): pin.hashes for pin in pins}
     names = []
     for path in _local_files(settings, {name for name, _ in wanted}):
-        try:
-            name, version, _, _ = parse_wheel_filename(path.name)
-        except InvalidWheelFilename:
-            continue
-        hashes = wanted.get((name, str(version)), ())
+        hashes = wanted.get(_distribution(path.name), ())
         if hashes and file_sha256(path) in hashes:
             names.append(place(path, folder).name)
     keep_only(folder, names)
     return sorted(set(names))
 
 
+def _distribution(file: str) -> tuple[str, str]:
+    """Name and version by a file's name; empty for one that is no distribution."""
+    try:
+        name, version = parse_wheel_filename(file)[:2] if file.endswith(".whl") else parse_sdist_filename(file)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return "", ""
+    return name, str(version)
+
+
 def _local_files(settings: HostSettings, names: set[str]) -> Iterator[Path]:
     for folder in settings.local_folders():
         if folder.is_dir():
-            yield from sorted(folder.glob("*.whl"))
+            yield from sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
     for index in settings.local_indexes():
         for page in sorted(index.glob("*/index.html")):
             if canonicalize_name(page.parent.name) in names:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from images.hostsettings import HostSettings, mask, read_host_settings
 from images.requirement_files import Pin, parse_pins
-from images.staging import MAX_SECRET, place, stage_local_wheels, stage_secrets
+from images.staging import MAX_SECRET, place, stage_local_files, stage_secrets
 from matrix.errors import DataError
 
 PIP = """:env:.find-links='/env/wheels'
@@ -136,10 +136,10 @@ def test_local_wheels_are_staged_when_the_lock_names_their_bytes(tmp_path: Path)
     pins = [Pin("a-pkg", "1.0+cpu", (digest(b"good"),)), Pin("b-pkg", "1.0", (digest(b"indexed"),))]
     folder = tmp_path / "staged"
     place(wheels / "a_pkg-2.0-py3-none-any.whl", folder)  # left from another lock
-    staged = stage_local_wheels(settings, pins, folder)
+    staged = stage_local_files(settings, pins, folder)
     assert staged == ["a_pkg-1.0+cpu-py3-none-any.whl", "b_pkg-1.0-py3-none-any.whl"]
     assert sorted(path.name for path in folder.iterdir()) == staged
-    assert stage_local_wheels(settings, [Pin("a-pkg", "1.0+cpu", ("0" * 64,))], folder) == []
+    assert stage_local_files(settings, [Pin("a-pkg", "1.0+cpu", ("0" * 64,))], folder) == []
 
 
 def test_locked_requirements_are_read_strictly() -> None:

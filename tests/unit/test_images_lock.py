@@ -62,7 +62,13 @@ def test_every_layer_of_a_stack_has_its_list() -> None:
     lists = {path.name: read_stack_lock(path).lists for path in OWN.locks.iterdir() if path.is_dir()}
     assert set(lists["py3.11-torch2.13.0-cpu"]) == {"torch.txt", "model.txt"}
     assert set(lists["py3.12-torch2.9.1-cu128"]) == {"nvidia.txt", "torch.txt", "model.txt"}
-    assert set(lists["py3.13-torch2.13.0-cu130"]) == {"nvidia.txt", "torch.txt", "model.txt", "build.txt", "toolkit.txt"}
+    assert set(lists["py3.13-torch2.13.0-cu130"]) == {
+        "nvidia.txt",
+        "torch.txt",
+        "model.txt",
+        "build.txt",
+        "toolkit.txt",
+    }
     for stack in OWN.locks.glob("*/"):
         names = {pin.name for pin in read_stack_lock(stack).pins()}
         assert not names & {"gradio", "onnxruntime", "sox", "torchaudio"}
