@@ -25,13 +25,14 @@ class BuildOptions:
         base: where base images come from, one of ``images.bases.MODES``.
         cached: whether layers that were built before may be used.
         builder: the buildx builder; None for the one in use.
-        caches: remote caches to read and write, ``type=registry,ref=...`` and its like (see ``images.caches``).
+        cache_from, cache_to: remote caches to read and to write, ``type=registry,ref=...`` (see ``images.caches``).
     """
 
     base: str = "auto"
     cached: bool = True
     builder: str | None = None
-    caches: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
 
 
 def bake(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from docker.errors import ImageNotFound
@@ -19,8 +19,8 @@ from images.bake import BuildOptions, bake
 from images.bases import BaseProvider, UnavailableError
 from images.budget import weigh
 from images.engine import Engine
-from images.hostsettings import HostSettings, read_host_settings
-from images.inputs import stage, stage_compiled
+from images.hostsettings import read_host_settings
+from images.inputs import Run, stage, stage_compiled
 from images.planned import Planned, Workspace, default_targets, image_tag, load_planned, select_targets
 from images.render import require_fresh
 from images.results import Built
@@ -47,22 +47,11 @@ def build_targets(
     say(f"engine {engine.version} at {engine.host}, buildx {engine.buildx}; package settings: {settings.describe()}")
     chosen = options or BuildOptions()
     provider = BaseProvider(engine, workspace.project.compat, chosen.base)
-    run = _Run(workspace, engine, settings, provider, chosen)
+    run = Run(workspace, engine, settings, provider, chosen)
     return [_build_one(run, item) for item in planned]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What all builds of one run have in common."""
-
-    workspace: Workspace
-    engine: Engine
-    settings: HostSettings
-    provider: BaseProvider
-    options: BuildOptions
-
-
-def _build_one(run: _Run, item: Planned) -> Built:
+def _build_one(run: Run, item: Planned) -> Built:
     """Stage and bake one target, in a folder of its own that is gone afterwards: it holds secrets."""
     workspace, engine = run.workspace, run.engine
     name, tag = item.target.name, image_tag(item.target.name)
@@ -71,10 +60,10 @@ def _build_one(run: _Run, item: Planned) -> Built:
     workspace.build.mkdir(exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="run-", dir=workspace.build) as scratch:
-            staged = stage(workspace, item, run.settings, run.provider, Path(scratch))
+            staged = stage(run, item, Path(scratch))
             say(f"{name}: {staged.how}")
             if item.recipe.source_build:
-                stage_compiled(workspace, item.recipe, staged, run.options, log)
+                stage_compiled(run, item.recipe, staged, log)
             output = _output(engine, workspace.project.matrix.export)
             bake(workspace, name, staged.file, log, output=output, options=run.options)
     except (UnavailableError, NetworkError) as error:

@@ -7,6 +7,7 @@ import argparse
 from images.bake import BuildOptions
 from images.baking import build_targets
 from images.bases import MODES
+from images.caches import parse_cache
 from images.engine import find_engine
 from images.planned import Workspace, split_names
 from images.proving import prove_targets
@@ -19,13 +20,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", choices=MODES, default="auto", help="where base images come from")
     parser.add_argument("--no-cache", action="store_true", help="build every layer anew")
     parser.add_argument("--builder", metavar="NAME", help="a buildx builder (the one in use)")
+    for way, verb in (("from", "read"), ("to", "write")):
+        parser.add_argument(
+            f"--cache-{way}",
+            action="append",
+            default=[],
+            metavar="CACHE",
+            help=f"a remote cache to {verb}: type=registry,ref=HOST/REPOSITORY, type=gha or type=local,path=FOLDER",
+        )
     parser.add_argument("--smoke", action="store_true", help="smoke-test what was built")
 
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Build the targets; the exit status is 1 when one of them is not there, or is not proven."""
     engine = find_engine()
-    options = BuildOptions(base=args.base, cached=not args.no_cache, builder=args.builder)
+    options = BuildOptions(
+        base=args.base,
+        cached=not args.no_cache,
+        builder=args.builder,
+        cache_from=tuple(map(parse_cache, args.cache_from)),
+        cache_to=tuple(map(parse_cache, args.cache_to)),
+    )
     built = build_targets(workspace, engine, split_names(args.targets), options)
     proofs = prove_targets(workspace, engine, built) if args.smoke else []
     return report(built, proofs, smoked=args.smoke, as_json=args.json)

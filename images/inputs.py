@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from images import graph, quoting, staging
+from images import caches, graph, quoting, staging
 from images.bake import BuildOptions, bake
 from images.bases import BaseProvider
 from images.compiling import compiled_wheel, keep_wheel, max_jobs, wheel_key
+from images.engine import Engine
 from images.hostsettings import HostSettings
 from images.lock import origin_for
 from images.planned import Planned, Workspace
@@ -22,6 +23,17 @@ from images.recipe import Recipe
 from images.requirement_files import Pin
 from matrix.cli import say
 from wheel_resolver.fetching.fetch import fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all builds of one run have in common."""
+
+    workspace: Workspace
+    engine: Engine
+    settings: HostSettings
+    provider: BaseProvider
+    options: BuildOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +51,17 @@ class Staged:
     how: str
 
 
-def stage(workspace: Workspace, item: Planned, settings: HostSettings, provider: BaseProvider, scratch: Path) -> Staged:
+def stage(run: Run, item: Planned, scratch: Path) -> Staged:
     """Put all that bake reads into place: contexts below ``.build/contexts``, secrets and bake file into ``scratch``.
 
     Raises:
         UnavailableError: the base or the CUDA toolkit cannot be had here.
         NetworkError, DataError: nor can the wheel, or it is another than the locked one.
     """
+    workspace, settings = run.workspace, run.settings
     recipe, stack, contexts = item.recipe, item.recipe.stack, workspace.build / "contexts"
-    base = provider.provide(stack)
-    toolkit = provider.toolkit(recipe) if recipe.source_build else "image"
+    base = run.provider.provide(stack)
+    toolkit = run.provider.toolkit(recipe) if recipe.source_build else "image"
     stage_wheel(recipe, contexts / recipe.name)
     staging.stage_uv(contexts)
     pins = stack.lock.pins()
@@ -58,14 +71,21 @@ def stage(workspace: Workspace, item: Planned, settings: HostSettings, provider:
     origin = origin_for(workspace, item.target)
     has_torch = any(wheel.startswith("torch-") for wheel in local)
     entries = staging.stage_secrets(settings, [origin] if origin and not has_torch else [], scratch)
-    below, stand_in = (
-        scratch.relative_to(workspace.root),
-        {"contexts": {base.name: base.context} if base.context else {}},
-    )
+    below = scratch.relative_to(workspace.root)
+    stand_in = {"contexts": {base.name: base.context} if base.context else {}}
+    read, write = run.options.cache_from, run.options.cache_to
     targets: dict[str, Any] = {
         graph.HOST: {"secret": [f"id={name},src={below / name}" for name in entries]},
-        graph.stack_target(stack): stand_in,
-        item.target.name: {"labels": quoting.bake_value(_build_labels(workspace.root))},
+        graph.stack_target(stack): {
+            **stand_in,
+            "cache-from": caches.read_from(read, [stack.name]),
+            "cache-to": caches.write_to(write, stack.name),
+        },
+        item.target.name: {
+            "labels": quoting.bake_value(_build_labels(workspace.root)),
+            "cache-from": caches.read_from(read, [stack.name, recipe.name]),
+            "cache-to": caches.write_to(write, recipe.name),
+        },
     }
     if recipe.source_build:
         own = {"cuda-devel": f"target:{graph.toolkit_target(stack)}"} if toolkit == "packages" else {}
@@ -94,12 +114,13 @@ def stage_wheel(recipe: Recipe, folder: Path) -> None:
     staging.keep_only(folder / "wheel", [staging.place(file, folder / "wheel").name])
 
 
-def stage_compiled(workspace: Workspace, recipe: Recipe, staged: Staged, options: BuildOptions, log: Path) -> None:
+def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
     """Stage the flash-attn wheel that is compiled from source: from the wheel cache, or compiled now.
 
     Raises:
         BuildError: it does not compile; names the step.
     """
+    workspace = run.workspace
     key = wheel_key(recipe, staged.toolkit)
     wheel = compiled_wheel(key)
     if wheel is None:
@@ -107,7 +128,7 @@ def stage_compiled(workspace: Workspace, recipe: Recipe, staged: Staged, options
         made = staged.file.parent / "wheel"
         target = graph.builder_target(recipe)
         output = f"type=local,dest={made.relative_to(workspace.root)}"
-        bake(workspace, target, staged.file, log.with_suffix(".compile.log"), output=output, options=options)
+        bake(workspace, target, staged.file, log.with_suffix(".compile.log"), output=output, options=run.options)
         (one,) = made.glob("*.whl")
         wheel = keep_wheel(key, one)
     say(f"{recipe.name}: {wheel}")

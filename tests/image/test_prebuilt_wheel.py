@@ -13,11 +13,11 @@ import pytest
 from road import WHEEL, GitHub, make_wheel, serve_github
 from space import REPOSITORY, Space
 
-from images.bake import BuildError, bake
+from images.bake import BuildError, BuildOptions, bake
 from images.bases import BaseProvider
 from images.engine import Engine
 from images.hostsettings import read_host_settings
-from images.inputs import stage
+from images.inputs import Run, stage
 from images.planned import Workspace, load_planned
 
 pytestmark = pytest.mark.engine
@@ -97,7 +97,7 @@ def test_the_build_itself_checks_the_digest_too(locked: Space, engine: Engine, m
     (item,) = load_planned(workspace, ["fa2"])
     scratch = locked.root / ".build" / "tampered"
     provider = BaseProvider(engine, workspace.project.compat)
-    staged = stage(workspace, item, read_host_settings(), provider, scratch)
+    staged = stage(Run(workspace, engine, read_host_settings(), provider, BuildOptions()), item, scratch)
     wheel = locked.root / ".build/contexts" / item.recipe.name / "wheel" / WHEEL
     wheel.unlink()
     wheel.write_bytes(b"not the wheel")

@@ -1,7 +1,7 @@
 """The devel path: flash-attn compiled by the engine in a builder stage, for real, with a small extension as its source.
 
-What is real: nvcc for CUDA 13, torch 2.13 for CUDA 13, its headers and its ABI, the builder and the runtime image. What is
-not: flash-attn's own kernels, which take hours on a small machine.
+What is real: nvcc for CUDA 13, torch 2.13 for CUDA 13, its headers and its ABI, the builder and the runtime image.
+What is not: flash-attn's own kernels, which take hours on a small machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stands in for flash-attn's source in a test: its name and the ways its setup is told what to do, with one small kernel."""
+"""Stands in for flash-attn's source: its name, the ways its setup is told what to do, and one small kernel."""
 
 import os
 
