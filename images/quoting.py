@@ -21,6 +21,7 @@ _IMAGE = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
 _WHEEL = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl")
+_SDIST = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.+!]+\.tar\.gz")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -46,6 +47,11 @@ def image_reference(value: object) -> str:
 def wheel_name(value: object) -> str:
     """A wheel's file name; ``+`` stays as it is (pip reads the name, and refuses ``%2B``)."""
     return _grammar("wheel name", _WHEEL, value)
+
+
+def sdist_name(value: object) -> str:
+    """A source archive's file name."""
+    return _grammar("source archive's name", _SDIST, value)
 
 
 def sha256(value: object) -> str:
@@ -74,7 +80,8 @@ def find_paths(patterns: Iterable[object]) -> str:
 
 
 FILTERS = {
-    function.__name__: function for function in (image_reference, wheel_name, sha256, version, name, archs, find_paths)
+    function.__name__: function
+    for function in (image_reference, wheel_name, sdist_name, sha256, version, name, archs, find_paths)
 }
 
 

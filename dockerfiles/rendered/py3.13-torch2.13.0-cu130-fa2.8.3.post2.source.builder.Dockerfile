@@ -62,18 +62,18 @@ RUN --mount=type=tmpfs,target=/tmp \
 FROM torch AS builder
 ARG MAX_JOBS=2
 # pip, not uv: it leaves the wheel. Its hash mode checks the source archive before any of it runs. CPATH: the headers of
-# the CUDA libraries that torch brings, for a toolkit that has none.
+# the CUDA libraries that torch brings, for a toolkit that has none. The archive itself, where the building host has it.
 RUN --mount=type=tmpfs,target=/tmp \
     --mount=type=secret,id=host-env --mount=type=secret,id=uv-config --mount=type=secret,id=ca \
     --mount=type=bind,from=find-links,target=/run/find-links \
     --mount=type=bind,from=cuda-devel,source=/usr/local/cuda-13.0,target=/usr/local/cuda \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
-    printf 'flash-attn==%s --hash=sha256:%s\n' 2.8.3.post2 d0f9f0b08a986cdeadbffcf5ec8b3a8f514366c68ad1853d3ab061bc83cc340b \
-        > /tmp/flash-attn.txt && \
+    if [ -f /run/find-links/flash_attn-2.8.3.post2.tar.gz ]; then source='@ file:///run/find-links/flash_attn-2.8.3.post2.tar.gz'; else source='==2.8.3.post2'; fi && \
+    printf 'flash-attn %s --hash=sha256:%s\n' "$source" d0f9f0b08a986cdeadbffcf5ec8b3a8f514366c68ad1853d3ab061bc83cc340b > /tmp/flash-attn.txt && \
     CPATH=/opt/venv/lib/python3.13/site-packages/nvidia/cu13/include \
     CUDA_HOME=/usr/local/cuda MAX_JOBS="$MAX_JOBS" \
     FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS='90' \
-    python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary flash-attn --find-links /run/find-links \
+    python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary flash-attn \
         --require-hashes --requirement /tmp/flash-attn.txt --wheel-dir /out && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
