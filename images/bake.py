@@ -10,6 +10,7 @@ from pathlib import Path
 
 from images.hostsettings import mask
 from images.planned import Workspace
+from matrix import Export
 from matrix.errors import WheelwrightError
 
 
@@ -25,6 +26,8 @@ class BuildOptions:
         base: where base images come from, one of ``images.bases.MODES``.
         cached: whether layers that were built before may be used.
         builder: the buildx builder; None for the one in use.
+        packing: how layers are packed; None for what the matrix says.
+        export: a folder for the image as an OCI archive, beside the engine's image; None for none.
         cache_from, cache_to: remote caches to read and to write, ``type=registry,ref=...`` (see ``images.caches``).
     """
 
@@ -33,6 +36,8 @@ class BuildOptions:
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
+    packing: Export | None = None
+    export: Path | None = None
 
 
 def bake(

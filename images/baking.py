@@ -6,6 +6,8 @@ fails does not stop the others.
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,11 +22,10 @@ from images.bases import BaseProvider, UnavailableError
 from images.budget import weigh
 from images.engine import Engine
 from images.hostsettings import read_host_settings
-from images.inputs import Run, stage, stage_compiled
+from images.inputs import Run, Staged, stage, stage_compiled
 from images.planned import Planned, Workspace, default_targets, image_tag, load_planned, select_targets
 from images.render import require_fresh
 from images.results import Built
-from matrix import Export
 from matrix.cli import say
 from matrix.errors import NetworkError, WheelwrightError
 
@@ -64,8 +65,12 @@ def _build_one(run: Run, item: Planned) -> Built:
             say(f"{name}: {staged.how}")
             if item.recipe.source_build:
                 stage_compiled(run, item.recipe, staged, log)
-            output = _output(engine, workspace.project.matrix.export)
+            packing = run.options.packing or workspace.project.matrix.export
+            packed = f",compression={packing.compression},compression-level={packing.level}"
+            # The classic store keeps layers unpacked.
+            output = f"type=docker{packed if engine.containerd_store else ''}"
             bake(workspace, name, staged.file, log, output=output, options=run.options)
+            archive = _export(run, name, staged, packed)
     except (UnavailableError, NetworkError) as error:
         say(f"{name}: unavailable here: {error.what}")
         return Built(name, "unavailable", tag, f"unavailable here: {error.what}")
@@ -79,8 +84,28 @@ def _build_one(run: Run, item: Planned) -> Built:
         detail = f"bake is done, and engine {engine.host} has no {tag}: another engine's builder is in use"
         return Built(name, "failed", tag, detail, seconds=seconds, log=str(log))
     return weighed(
-        engine, workspace, Built(name, "built", tag, staged.how, str(image.id), seconds=seconds, log=str(log))
+        engine,
+        workspace,
+        Built(name, "built", tag, staged.how, str(image.id), seconds=seconds, log=str(log), archive=archive),
     )
+
+
+def _export(run: Run, name: str, staged: Staged, packed: str) -> str | None:
+    """Write the image as ``TARGET.oci.tar`` into the folder that was asked for, whole or not at all; its path."""
+    folder = run.options.export
+    if folder is None:
+        return None
+    made = staged.file.with_name("image.oci.tar")
+    log = run.workspace.build / "logs" / f"{name}.export.log"
+    output = f"type=oci,dest={made.relative_to(run.workspace.root)}{packed},force-compression=true"
+    bake(run.workspace, name, staged.file, log, output=output, options=replace(run.options, cached=True))
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{name}.oci.tar"
+    part = folder / f".{name}.{os.getpid()}.part"
+    shutil.move(made, part)  # the folder may be on another disk
+    part.replace(archive)
+    say(f"{name}: {archive}: {archive.stat().st_size:,} bytes")
+    return str(archive)
 
 
 def weighed(engine: Engine, workspace: Workspace, built: Built) -> Built:
@@ -98,9 +123,3 @@ def _image(engine: Engine, tag: str) -> Image | None:
         return engine.client.images.get(tag)
     except ImageNotFound:
         return None
-
-
-def _output(engine: Engine, export: Export) -> str:
-    """How bake hands the image to the engine: packed as the matrix says, where the engine keeps packed layers."""
-    packed = f",compression={export.compression},compression-level={export.level}" if engine.containerd_store else ""
-    return f"type=docker{packed}"

@@ -5,6 +5,7 @@ A bootstrapped base is handed to the same Dockerfile as a named context that tak
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +23,16 @@ from matrix.cli import say
 from matrix.errors import WheelwrightError
 
 MODES = ("auto", "registry", "bootstrap")
-BOOTSTRAP_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+BOOTSTRAP_PACKAGES = ("ca-certificates", "python3")
+# As Debian's own slim images: no documentation, no other languages, no lists of packages.
+BOOTSTRAP_OPTIONS = (
+    *(
+        f"--dpkgopt=path-exclude=/usr/share/{folder}/*"
+        for folder in ("doc", "groff", "info", "lintian", "linda", "locale", "man")
+    ),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/log/*',
+)
 _REGISTRY_TIMEOUT_S = 20
 
 
@@ -132,7 +142,9 @@ def bootstrap(client: docker.DockerClient, suite: str) -> str:
     Raises:
         WheelwrightError: mmdebstrap is missing or failed; the end of what it said is shown.
     """
-    tag = f"wheelwright-base:{suite}"
+    made_of = hashlib.sha256("\n".join((*BOOTSTRAP_PACKAGES, *BOOTSTRAP_OPTIONS)).encode()).hexdigest()
+    name = f"{suite}-{made_of[:8]}"
+    tag = f"wheelwright-base:{name}"
     try:
         client.images.get(tag)
     except ImageNotFound:
@@ -144,7 +156,14 @@ def bootstrap(client: docker.DockerClient, suite: str) -> str:
     with tempfile.TemporaryDirectory(prefix="wheelwright-base-") as scratch:
         archive = Path(scratch) / "base.tar"
         done = subprocess.run(
-            ["mmdebstrap", "--variant=minbase", f"--include={','.join(BOOTSTRAP_PACKAGES)}", suite, str(archive)],
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={','.join(BOOTSTRAP_PACKAGES)}",
+                *BOOTSTRAP_OPTIONS,
+                suite,
+                str(archive),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -154,7 +173,7 @@ def bootstrap(client: docker.DockerClient, suite: str) -> str:
             raise WheelwrightError(
                 f"mmdebstrap {suite} failed:\n  {tail}", remedy="see whether Debian's archive answers"
             )
-        client.api.import_image_from_file(str(archive), repository="wheelwright-base", tag=suite)
+        client.api.import_image_from_file(str(archive), repository="wheelwright-base", tag=name)
     return tag
 
 

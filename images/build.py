@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import NamedTuple
 
 from images.bake import BuildOptions
 from images.baking import build_targets
@@ -12,6 +14,16 @@ from images.engine import find_engine
 from images.planned import Workspace, split_names
 from images.proving import prove_targets
 from images.results import report
+from matrix import Export
+from matrix.errors import UsageError
+
+
+class _Levels(NamedTuple):
+    allowed: range
+    usual: int
+
+
+_LEVELS = {"zstd": _Levels(range(1, 23), 3), "gzip": _Levels(range(1, 10), 6)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="CACHE",
             help=f"a remote cache to {verb}: type=registry,ref=HOST/REPOSITORY, type=gha or type=local,path=FOLDER",
         )
+    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write each image as FOLDER/TARGET.oci.tar too")
+    parser.add_argument("--compression", choices=tuple(_LEVELS), help="of the layers (what the matrix says)")
+    parser.add_argument("--level", type=int, help="of the compression: 1 to 22 for zstd, 1 to 9 for gzip")
     parser.add_argument("--smoke", action="store_true", help="smoke-test what was built")
 
 
@@ -40,7 +55,20 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
         builder=args.builder,
         cache_from=tuple(map(parse_cache, args.cache_from)),
         cache_to=tuple(map(parse_cache, args.cache_to)),
+        packing=_packing(args, workspace.project.matrix.export),
+        export=args.export,
     )
     built = build_targets(workspace, engine, split_names(args.targets), options)
     proofs = prove_targets(workspace, engine, built) if args.smoke else []
     return report(built, proofs, smoked=args.smoke, as_json=args.json)
+
+
+def _packing(args: argparse.Namespace, default: Export) -> Export:
+    compression = args.compression or default.compression
+    level = args.level or (default.level if compression == default.compression else _LEVELS[compression].usual)
+    allowed = _LEVELS[compression].allowed
+    if level not in allowed:
+        raise UsageError(
+            f"--level {level}: {compression} has levels {allowed[0]} to {allowed[-1]}", remedy="choose one"
+        )
+    return Export(compression, level)

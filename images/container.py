@@ -37,8 +37,15 @@ class TrackedContainer:
         environment: dict[str, str] | None = None,
         volumes: dict[str, str] | None = None,
         publish: bool = False,
+        user: str | None = None,
     ) -> None:
-        """Describe it; ``volumes``: name -> mount point; ``publish``: its port on a free one of the loopback."""
+        """Describe it.
+
+        Args:
+            volumes: name -> mount point.
+            publish: its port on a free one of the loopback.
+            user: another than the image's own.
+        """
         self._engine = engine
         self._log = log
         self._container: Container | None = None
@@ -46,6 +53,7 @@ class TrackedContainer:
             "image": image,
             "command": list(command) if command else None,
             "environment": environment or {},
+            "user": user,
             "volumes": {name: {"bind": place, "mode": "rw"} for name, place in (volumes or {}).items()},
             "ports": {PORT: ("127.0.0.1", None)} if publish else {},
             "labels": {_LABEL: "1"},

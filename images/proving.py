@@ -19,6 +19,7 @@ from docker.errors import DockerException
 
 from images.container import TrackedContainer, scratch_volume
 from images.engine import Engine
+from images.hardening import check_hardened
 from images.planned import Planned, Workspace, load_planned
 from images.render import LABEL_PREFIX, labels
 from images.results import Built, Proof
@@ -51,6 +52,8 @@ def prove_one(workspace: Workspace, engine: Engine, item: Planned, built: Built)
         inside = _look_inside(proof, engine, image, log)
         _check_installed(proof, item, inside)
         _check_labels(proof, item, engine, image, workspace.version)
+        check_hardened(proof, engine, image, log)
+        _check_trims(proof, item, engine, image, log)
         _check_service(proof, item, engine, image, log, gpu=inside.get("gpu"))
     except (WheelwrightError, DockerException, requests.RequestException) as error:
         proof.check("runs to the end", False, str(error).splitlines()[0][:600])
@@ -98,6 +101,14 @@ def _check_installed(proof: Proof, item: Planned, inside: dict[str, Any]) -> Non
         if flash_serves(facts, gpu):
             ran = gpu.get("flash_attn_finite") is True
             proof.check(f"flash-attn runs on {gpu['name']}", ran, gpu.get("flash_attn_error", ""))
+
+
+def _check_trims(proof: Proof, item: Planned, engine: Engine, image: str, log: Path) -> None:
+    """What each trim says would notice if something that it removed were needed."""
+    for trim in (trim for chosen in item.recipe.stack.trims.values() for trim in chosen):
+        with TrackedContainer(engine, image, log=log, command=["python", "-c", trim.check]) as container:
+            status = container.wait(START_S)
+            proof.check(f"trimmed {trim.name}: nothing misses it", status == 0, container.log_tail() if status else "")
 
 
 def _check_labels(proof: Proof, item: Planned, engine: Engine, image: str, version: str) -> None:

@@ -25,6 +25,7 @@ class Built:
         seconds: of the build.
         detail: why not, or how.
         log: the file with all that bake said.
+        archive: the image as a file, where one was asked for.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Built:
     over: tuple[str, ...] = ()
     seconds: float = 0.0
     log: str | None = None
+    archive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
