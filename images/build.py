@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Build the targets; the exit status is 1 when one of them is not there, or is not proven."""
-    engine = find_engine()
+    engine = find_engine(args.builder)
     options = BuildOptions(
         base=args.base,
         cached=not args.no_cache,

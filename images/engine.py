@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import docker
 from docker.errors import DockerException
 
-from matrix.errors import NoEngineError, WheelwrightError
+from matrix.errors import NoEngineError, UsageError, WheelwrightError
 
 INSTALL_HINT = "install and start one: make engine (as root on Debian or Ubuntu), or point DOCKER_HOST at one"
 
@@ -37,25 +37,31 @@ class Engine:
     containerd_store: bool
 
 
-def find_engine() -> Engine:
+def find_engine(builder: str | None = None) -> Engine:
     """The engine that the docker CLI uses, checked to be the one that the SDK talks to.
+
+    Args:
+        builder: the buildx builder that builds. One that is an engine itself (driver ``docker``) keeps what it builds,
+            so it is that engine; any other loads its images into the engine of the CLI.
 
     Raises:
         NoEngineError: no CLI, no buildx, no engine that answers, or two different engines.
+        UsageError: no such builder.
     """
     if shutil.which("docker") is None:
         raise NoEngineError("no `docker` command on PATH", remedy=INSTALL_HINT)
     buildx = _cli("buildx", "version")
     if buildx is None:
         raise NoEngineError("the docker CLI has no buildx plugin, which builds the images", remedy=INSTALL_HINT)
-    host = _context_host()
+    context = _builder_context(builder or os.environ.get("BUILDX_BUILDER"))
+    host = _context_host(context)
     try:
         _knock(host)
         client = docker.DockerClient(base_url=host, timeout=600)
         info = client.info()
     except (DockerException, OSError) as error:
         raise NoEngineError(f"no engine answers at {host}: {_first_line(error)}", remedy=INSTALL_HINT) from error
-    seen = _cli("info", "--format", "{{.ID}}")
+    seen = _cli(*(["--context", context] if context else []), "info", "--format", "{{.ID}}")
     if seen is not None and seen != info.get("ID"):
         raise NoEngineError(
             f"the docker CLI talks to engine {seen}, the SDK to {info.get('ID')} at {host}",
@@ -84,11 +90,23 @@ def _knock(host: str) -> None:
             probe.connect(path)
 
 
-def _context_host() -> str:
-    """The address of the CLI's current context; DOCKER_HOST wins, as it does for the CLI."""
-    if host := os.environ.get("DOCKER_HOST"):
+def _builder_context(builder: str | None) -> str | None:
+    """The context of a builder that is an engine; None for the CLI's own, and for builders of other drivers."""
+    if builder is None:
+        return None
+    shown = _cli("buildx", "inspect", builder)
+    if shown is None:
+        raise UsageError(f"buildx has no builder {builder!r}", remedy="docker buildx ls")
+    fields = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
+    endpoint = fields.get("Endpoint", "").strip()
+    return endpoint if fields.get("Driver", "").strip() == "docker" and endpoint != "default" else None
+
+
+def _context_host(context: str | None) -> str:
+    """The address of a context, or of the CLI's current one; there DOCKER_HOST wins, as it does for the CLI."""
+    if context is None and (host := os.environ.get("DOCKER_HOST")):
         return host
-    shown = _cli("context", "inspect", "--format", "{{json .Endpoints.docker.Host}}")
+    shown = _cli("context", "inspect", *([context] if context else []), "--format", "{{json .Endpoints.docker.Host}}")
     host = json.loads(shown) if shown else ""
     return host or "unix:///var/run/docker.sock"
 
