@@ -73,7 +73,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     CPATH=/opt/venv/lib/python3.13/site-packages/nvidia/cu13/include \
     CUDA_HOME=/usr/local/cuda MAX_JOBS="$MAX_JOBS" \
     FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS='90' \
-    python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary flash-attn \
+    python -m pip wheel --verbose --no-cache-dir --no-deps --no-build-isolation --no-binary flash-attn \
         --require-hashes --requirement /tmp/flash-attn.txt --wheel-dir /out && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
