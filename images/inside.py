@@ -6,10 +6,25 @@ import importlib
 import importlib.metadata
 import json
 import pathlib
+import pkgutil
 import platform
 import sys
 import time
 import warnings
+
+
+# What the service imports only when it comes to it: the codec's feature extractor, weights placed on a device, the
+# hub's download in both of its ways, and torch.compile.
+LAZY = (
+    "transformers.models.encodec.feature_extraction_encodec",
+    "accelerate.hooks",
+    "huggingface_hub._snapshot_download",
+    "hf_xet",
+    "torch._inductor.compile_fx",
+    "torch._inductor.codegen.cpp",
+    "torch._functorch.partitioners",
+    "networkx",
+)
 
 
 def _import(name: str) -> str | None:
@@ -19,6 +34,12 @@ def _import(name: str) -> str | None:
     except Exception as error:  # noqa: BLE001 - a report of whatever it was is this program's purpose
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _unimportable() -> dict[str, str]:
+    """Every module of the service, and what it imports lazily, that does not import: name -> what went wrong."""
+    names = [f"serve.{module.name}" for module in pkgutil.iter_modules(["/app/serve"]) if module.name != "__main__"]
+    return {name: error for name in (*names, *LAZY) if (error := _import(name))}
 
 
 def _version(name: str) -> str | None:
@@ -80,6 +101,7 @@ def main() -> None:
         "import_seconds": round(time.monotonic() - start, 2),
         "warnings": [str(item.message) for item in caught],
         "unmet": _unmet(),
+        "unimportable": _unimportable(),
         "image": json.loads(pathlib.Path("/app/image.json").read_text(encoding="utf-8")),
         "left_out": [
             line.partition(";")[0].strip()
