@@ -12,7 +12,6 @@ import sys
 import time
 import warnings
 
-
 # What the service imports only when it comes to it: the codec's feature extractor, weights placed on a device, the
 # hub's download in both of its ways, and torch.compile.
 LAZY = (
@@ -36,9 +35,9 @@ def _import(name: str) -> str | None:
     return None
 
 
-def _unimportable() -> dict[str, str]:
-    """Every module of the service, and what it imports lazily, that does not import: name -> what went wrong."""
-    names = [f"serve.{module.name}" for module in pkgutil.iter_modules(["/app/serve"]) if module.name != "__main__"]
+def unimportable(serve: str) -> dict[str, str]:
+    """What the service, in the folder ``serve``, can reach and does not import: module -> what went wrong."""
+    names = [f"serve.{module.name}" for module in pkgutil.iter_modules([serve]) if module.name != "__main__"]
     return {name: error for name in (*names, *LAZY) if (error := _import(name))}
 
 
@@ -101,7 +100,7 @@ def main() -> None:
         "import_seconds": round(time.monotonic() - start, 2),
         "warnings": [str(item.message) for item in caught],
         "unmet": _unmet(),
-        "unimportable": _unimportable(),
+        "unimportable": unimportable("/app/serve"),
         "image": json.loads(pathlib.Path("/app/image.json").read_text(encoding="utf-8")),
         "left_out": [
             line.partition(";")[0].strip()
@@ -121,4 +120,5 @@ def main() -> None:
     print(json.dumps(report))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-# Slaney's mel scale, of his Auditory Toolbox (1998): linear to 1 kHz, 3 mels each 200 Hz; above, 27 mels each factor 6.4.
+# Slaney's mel scale (Auditory Toolbox, 1998): linear to 1 kHz, 3 mels each 200 Hz; above, 27 mels each factor 6.4.
 _HZ_PER_MEL = 200.0 / 3
 _KNEE_HZ = 1000.0
 _KNEE_MEL = _KNEE_HZ / _HZ_PER_MEL

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from serve import dsp
 
@@ -26,7 +26,10 @@ LEFT_OUT = {
 }
 
 # What the 12 Hz model does use of them.
-PROVIDED = {"librosa": {"load": dsp.load, "resample": dsp.resample}, "librosa.filters": {"mel": dsp.mel}}
+PROVIDED: dict[str, dict[str, Any]] = {
+    "librosa": {"load": dsp.load, "resample": dsp.resample},
+    "librosa.filters": {"mel": dsp.mel},
+}
 
 touched: list[str] = []
 """Every name that was asked of a stub: empty, or something uses what the 12 Hz path must not."""

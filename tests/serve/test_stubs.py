@@ -55,7 +55,7 @@ def test_a_real_clone_touches_none_of_them(tiny, tmp_path):
 
 
 def test_the_stubs_were_really_needed():
-    # Had one of these packages been installed, the test above would prove less. librosa is: test_dsp.py compares with it.
+    # Had one of these packages been installed, the test above would prove less. librosa may be, for test_dsp.py.
     for package in stubs.LEFT_OUT.keys() - {"librosa"}:
         assert importlib.util.find_spec(package) is None, f"{package} is installed"
 
