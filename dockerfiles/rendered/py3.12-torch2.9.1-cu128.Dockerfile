@@ -34,6 +34,8 @@ RUN --mount=type=tmpfs,target=/tmp \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/nvidia.txt && \
     find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
+    : trim cusolver-multi-gpu && \
+    find /opt/venv/lib/python3.12/site-packages \( -path '*/nvidia/*/lib/libcusolverMg.so*' \) -prune -exec rm -r {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
