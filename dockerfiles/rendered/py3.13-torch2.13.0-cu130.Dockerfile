@@ -34,6 +34,20 @@ RUN --mount=type=tmpfs,target=/tmp \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/nvidia.txt && \
     find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
+    : trim nvidia-static && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/*/lib/*.a' \) -prune -exec rm -r {} + && \
+    : trim nvidia-headers && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/*/include' \) -prune -exec rm -r {} + && \
+    : trim nvrtc-alt && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/*/lib/libnvrtc.alt.so*' -o -path '*/nvidia/*/lib/libnvrtc-builtins.alt.so*' \) -prune -exec rm -r {} + && \
+    : trim cusolver-multi-gpu && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/*/lib/libcusolverMg.so*' \) -prune -exec rm -r {} + && \
+    : trim blas-and-fftw-interfaces && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/*/lib/libnvblas.so*' -o -path '*/nvidia/*/lib/libcufftw.so*' \) -prune -exec rm -r {} + && \
+    : trim nvshmem-plugins && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/nvshmem/lib/libnvshmem_device.bc' -o -path '*/nvidia/nvshmem/lib/nvshmem_bootstrap_*' -o -path '*/nvidia/nvshmem/lib/nvshmem_transport_*' \) -prune -exec rm -r {} + && \
+    : trim cupti-counters && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/nvidia/*/lib/libnvperf_host.so*' -o -path '*/nvidia/*/lib/libnvperf_target.so*' -o -path '*/nvidia/*/lib/libcheckpoint.so*' -o -path '*/nvidia/*/lib/libpcsamplingutil.so*' \) -prune -exec rm -r {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
@@ -47,6 +61,12 @@ RUN --mount=type=tmpfs,target=/tmp \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/torch.txt && \
     find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
+    : trim torch-protoc && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/torch/bin/protoc*' \) -prune -exec rm -r {} + && \
+    : trim triton-profiler && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/triton/_C/libproton.so' -o -path '*/triton/profiler' -o -path '*/triton/backends/nvidia/lib/cupti' \) -prune -exec rm -r {} + && \
+    : trim triton-tools && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/triton/backends/nvidia/bin/nvdisasm' -o -path '*/triton/backends/nvidia/bin/cuobjdump' -o -path '*/triton/FileCheck' -o -path '*/triton/instrumentation' -o -path '*/triton/plugins' \) -prune -exec rm -r {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
@@ -60,5 +80,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/model.txt && \
     find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
+    : trim package-tests && \
+    find /opt/venv/lib/python3.13/site-packages \( -path '*/numpy/tests' -o -path '*/numpy/*/tests' -o -path '*/numpy/*/lib/*.a' -o -path '*/sympy/*/tests' -o -path '*/networkx/*/tests' \) -prune -exec rm -r {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
