@@ -95,10 +95,14 @@ def test_the_failing_step_is_named_with_the_last_line_that_it_said() -> None:
 ------
 ERROR: target cpu: failed to solve: process did not complete
 """
-    assert failing_step(text) == (
-        "[stack-x model 1/1]: error: Failed to fetch: `https://index.example/simple/a/`: "
-        'process "/bin/sh -c ..." did not complete successfully: exit code: 2'
-    )
+    step = "[stack-x model 1/1]: error: Failed to fetch: `https://index.example/simple/a/`: "
+    assert failing_step(text) == step + "exit code: 2"
+    cancelled = "#8 [runtime 1/1] RUN\n#8 ERROR: context canceled\n"
+    assert failing_step(text + cancelled) == step + "exit code: 2"
+    causes = text.replace("#7 ERROR", "#7 2.346   Caused by: reset\n#7 ERROR")
+    assert failing_step(causes) == step.replace("/`: ", "/`; Caused by: reset: ") + "exit code: 2"
+    gone = "\n".join(text.splitlines()[:3]) + "\nERROR: failed to receive status: EOF\n"
+    assert failing_step(gone) == "[stack-x model 1/1]: ERROR: failed to receive status: EOF"
     assert failing_step('ERROR: no builder "x" found\n') == 'ERROR: no builder "x" found'
     assert failing_step("") == "no output"
 
