@@ -13,6 +13,8 @@ from images.planned import Workspace
 from matrix import Export
 from matrix.errors import WheelwrightError
 
+_LONGEST = 300
+
 
 class BuildError(WheelwrightError):
     """A step of a build failed; ``log`` is the file with all that bake said."""
@@ -106,7 +108,7 @@ def failing_step(text: str) -> str:
 
 def _shortened(text: str) -> str:
     """Without its middle: the step comes first, the cause last (``no space left on device``)."""
-    return text if len(text) <= 300 else f"{text[:140]} ... {text[-150:]}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _last_words(said: list[str]) -> list[str]:

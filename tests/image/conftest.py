@@ -73,6 +73,12 @@ def second(
 
 
 @pytest.fixture
-def small(make_space: Callable[[str], Space], second: SecondEngine, tmp_path: Path) -> SmallSpace:
-    """A small ``cpu`` in a workspace of its own, built by the second engine."""
-    return make_small(make_space(""), tmp_path, second)
+def make_small_in(make_space: Callable[[str], Space], tmp_path: Path) -> Callable[..., SmallSpace]:
+    """A function that makes a small ``cpu`` in a workspace of its own, for an engine."""
+    return lambda engine, **options: make_small(make_space(""), tmp_path, engine, **options)
+
+
+@pytest.fixture
+def small(make_small_in: Callable[..., SmallSpace], second: SecondEngine) -> SmallSpace:
+    """A small ``cpu``, built by the second engine."""
+    return make_small_in(second)

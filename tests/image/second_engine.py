@@ -85,7 +85,7 @@ class SecondEngine:
     """The engine.
 
     Attributes:
-        folder: of its data and its socket.
+        folder: of its data and its sockets, whose paths may have 104 characters.
         size: of a tmpfs that its data lies on, ``600m``; empty for the folder's own disk.
         containerd_store: as in ``images.engine.Engine``.
     """
@@ -141,7 +141,8 @@ class SecondEngine:
         """End it as a power cut does: SIGKILL, for its containerd and containers too."""
         if self.process is None:
             return
-        os.kill(self._dockerd(), signal.SIGKILL)
+        if self.process.poll() is None:
+            os.kill(self._dockerd(), signal.SIGKILL)
         self.process.wait()
         self.process = None
 

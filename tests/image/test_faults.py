@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from second_engine import SecondEngine, second_engine
-from small import LARGE, SmallSpace, make_small, wait_for_half
-from space import Space
+from small import LARGE, SmallSpace, wait_for_half
 
 pytestmark = pytest.mark.engine
 
 
-def assert_goes_on(small: SmallSpace) -> None:
+def assert_goes_on(small: SmallSpace, model: tuple[str, ...] = ("DONE",)) -> None:
     """A run after the fault: what was good is taken from the cache, the rest is made, and nothing is left over."""
     with small.serving():
         answer = small.build()
@@ -24,7 +23,7 @@ def assert_goes_on(small: SmallSpace) -> None:
     assert answer.status == 0, answer.out
     assert target["status"] == "built"
     assert steps(small.log, "torch 1/1") == ["CACHED"]
-    assert steps(small.log, "model 1/1") == ["DONE"]
+    assert steps(small.log, "model 1/1")[0] in model
     assert not list(small.space.root.glob(".build/run-*"))
 
 
@@ -63,11 +62,11 @@ def test_an_engine_that_is_killed_during_a_build(small: SmallSpace) -> None:
 
 
 def test_a_disk_that_is_full(
-    make_space: Callable[[str], Space], base_archive: Path, tmp_path: Path, second: SecondEngine
+    make_small_in: Callable[..., SmallSpace], base_archive: Path, tmp_path: Path, second: SecondEngine
 ) -> None:
-    with second_engine(tmp_path / "engine", "640m") as engine:
+    with second_engine(tmp_path / "engine", "500m") as engine:
         engine.load(base_archive)
-        small = make_small(make_space(""), tmp_path, engine, large=300_000_000)
+        small = make_small_in(engine, large=200_000_000)
         with small.serving():
             answer = small.build()
         (target,) = answer.json["targets"]
@@ -75,7 +74,7 @@ def test_a_disk_that_is_full(
         assert "no space left on device" in target["detail"].lower()
         print(target["detail"])
         engine.grow("3g")
-        assert_goes_on(small)
+        assert_goes_on(small, ("CACHED", "DONE"))  # the disk may be full only when the layer is packed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

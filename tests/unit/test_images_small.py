@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from images import apt
 from images.bake import failing_step
+from images.compiling import compiled_wheel, keep_wheel
 from images.planned import Workspace, default_targets, load_planned, select_targets, split_names
 from images.proving import flash_serves
 from images.table import Column, format_table
@@ -148,3 +149,16 @@ def test_a_plan_that_changes_what_is_installed_is_refused(
         apt.install(["docker.io"], state)
         assert len(calls) == 2
         assert state.packages == ["docker.io"]
+
+
+def test_a_compiled_wheel_that_is_damaged_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHEELWRIGHT_CACHE", str(tmp_path / "cache"))
+    made = tmp_path / "a-1-py3-none-any.whl"
+    made.write_bytes(b"compiled")
+    kept = keep_wheel("key", made)
+    assert compiled_wheel("key") == kept
+    kept.write_bytes(b"damaged")
+    assert compiled_wheel("key") is None
+    assert kept.with_name(f"{kept.name}.damaged").is_file()
+    assert keep_wheel("key", made).read_bytes() == b"compiled"
+    assert compiled_wheel("key") == kept
