@@ -13,9 +13,15 @@ from images.planned import Workspace
 from matrix import Export
 from matrix.errors import WheelwrightError
 
+_LONGEST = 300
+
 
 class BuildError(WheelwrightError):
-    """A step of a build failed."""
+    """A step of a build failed; ``log`` is the file with all that bake said."""
+
+    def __init__(self, what: str, log: Path) -> None:
+        super().__init__(what)
+        self.log = str(log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,7 @@ class BuildOptions:
         base: where base images come from, one of ``images.bases.MODES``.
         cached: whether layers that were built before may be used.
         builder: the buildx builder; None for the one in use.
+        context: of the docker CLI for a builder that is an engine: buildx takes such a one under its own context only.
         packing: how layers are packed; None for what the matrix says.
         export: a folder for the image as an OCI archive, beside the engine's image; None for none.
         cache_from, cache_to: remote caches to read and to write, ``type=registry,ref=...`` (see ``images.caches``).
@@ -34,6 +41,7 @@ class BuildOptions:
     base: str = "auto"
     cached: bool = True
     builder: str | None = None
+    context: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     packing: Export | None = None
@@ -50,7 +58,8 @@ def bake(
     """
     chosen = options or BuildOptions()
     command = [
-        "docker", "buildx", "bake", "--progress=plain",
+        "docker", *(["--context", chosen.context] if chosen.context else []),
+        "buildx", "bake", "--progress=plain",
         *([] if chosen.cached else ["--no-cache"]),
         *(["--builder", chosen.builder] if chosen.builder else []),
         "--file", "dockerfiles/docker-bake.json", "--file", str(override.relative_to(workspace.root)),
@@ -64,22 +73,46 @@ def bake(
         ) as process,
     ):
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-        for line in process.stdout:
-            text = mask(line)
-            file.write(text)
-            sys.stderr.write(f"{target} | {text}")
+        try:
+            for line in process.stdout:
+                text = mask(line)
+                file.write(text)
+                sys.stderr.write(f"{target} | {text}")
+        except BaseException:  # a full disk, Ctrl-C: what bake reads is removed next, so it must have ended
+            process.terminate()
+            process.communicate()
+            raise
     if process.returncode != 0:
-        raise BuildError(f"bake: {failing_step(log.read_text(encoding='utf-8'))}", remedy=f"read {log}")
+        raise BuildError(failing_step(log.read_text(encoding="utf-8")), log)
 
 
 def failing_step(text: str) -> str:
-    """What failed: the step by its name, and the last line that it said; else bake's own last error."""
-    lines = text.splitlines()
-    failed = re.findall(r"^(#\d+) ERROR: (.*)$", text, re.MULTILINE)
-    if not failed:
-        errors = [line for line in lines if line.startswith("ERROR")]
-        return (errors or lines or ["no output"])[-1][:300]
-    number, error = failed[-1]
+    """What failed: the step by its name, and what it said last; else bake's own last error.
+
+    A step that was only cancelled is not it. Bake gives no failed step when the engine goes away: then it is the step
+    that was begun last and not ended.
+    """
+    found = re.findall(r"^(#\d+) ERROR: (.*)$", text, re.MULTILINE)
+    failed = [row for row in found if "context canceled" not in row[1]] or found
+    errors = [line for line in text.splitlines() if line.startswith("ERROR")] or text.splitlines() or ["no output"]
+    ended = set(re.findall(r"^(#\d+) (?:DONE|CACHED|CANCELED)", text, re.MULTILINE))
+    begun = [number for number in re.findall(r"^(#\d+) \[", text, re.MULTILINE) if number not in ended]
+    if not failed and not begun:
+        return errors[-1][:300]
+    number, error = failed[-1] if failed else (begun[-1], errors[-1])
     names = re.findall(rf"^{number} (\[.*?\])", text, re.MULTILINE)
     said = re.findall(rf"^{number} \d+\.\d+ (.*\S.*)$", text, re.MULTILINE)
-    return ": ".join([*names[:1], *([said[-1][:300]] if said else []), error[:300]])
+    error = re.sub(r'process "/bin/sh -c .*" did not complete successfully: ', "", error)
+    return ": ".join([*names[:1], *_last_words(said), _shortened(error)])
+
+
+def _shortened(text: str) -> str:
+    """Without its middle: the step comes first, the cause last (``no space left on device``)."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
+def _last_words(said: list[str]) -> list[str]:
+    """The last line; where an error with its causes stands at the end, all of it."""
+    tail = said[-6:]
+    start = next((index for index, line in enumerate(tail) if line.lower().startswith("error")), len(tail) - 1)
+    return ["; ".join(line.strip() for line in tail[start:])[:600]] if tail else []

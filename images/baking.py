@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from docker.errors import ImageNotFound
+from docker.errors import DockerException, ImageNotFound
 from docker.models.images import Image
 
-from images.bake import BuildOptions, bake
+from images.alone import alone
+from images.bake import BuildError, BuildOptions, bake
 from images.bases import BaseProvider, UnavailableError
 from images.budget import weigh
 from images.engine import Engine
@@ -53,41 +54,68 @@ def build_targets(
 
 
 def _build_one(run: Run, item: Planned) -> Built:
-    """Stage and bake one target, in a folder of its own that is gone afterwards: it holds secrets."""
+    """Build one target of this checkout, which no other run may do at the same time; a failure is an answer too."""
+    name, tag = item.target.name, image_tag(item.target.name)
+    build = run.workspace.build
+    with alone(build / "locks" / f"{name}.lock", f"another build of {name} runs here"):
+        start = time.monotonic()
+        try:
+            built = _stage_and_bake(run, item, build / "logs" / f"{name}.build.log")
+        except (UnavailableError, NetworkError) as error:
+            say(f"{name}: unavailable here: {error.what}")
+            return Built(name, "unavailable", tag, f"unavailable here: {error.what}")
+        except (WheelwrightError, DockerException, OSError) as error:
+            failed = Built(name, "failed", tag, _explained(run.engine, error), log=getattr(error, "log", None))
+            say(f"{name}: failed: {failed.detail}")
+            return replace(failed, seconds=round(time.monotonic() - start, 1))
+        return replace(built, seconds=round(time.monotonic() - start, 1))
+
+
+def _stage_and_bake(run: Run, item: Planned, log: Path) -> Built:
     workspace, engine = run.workspace, run.engine
     name, tag = item.target.name, image_tag(item.target.name)
-    log = workspace.build / "logs" / f"{name}.build.log"
-    start = time.monotonic()
-    workspace.build.mkdir(exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="run-", dir=workspace.build) as scratch:
-            staged = stage(run, item, Path(scratch))
-            say(f"{name}: {staged.how}")
-            if item.recipe.source_build:
-                stage_compiled(run, item.recipe, staged, log)
-            packing = run.options.packing or workspace.project.matrix.export
-            packed = f",compression={packing.compression},compression-level={packing.level}"
-            # The classic store keeps layers unpacked.
-            output = f"type=docker{packed if engine.containerd_store else ''}"
-            bake(workspace, name, staged.file, log, output=output, options=run.options)
-            archive = _export(run, name, staged, packed)
-    except (UnavailableError, NetworkError) as error:
-        say(f"{name}: unavailable here: {error.what}")
-        return Built(name, "unavailable", tag, f"unavailable here: {error.what}")
-    except WheelwrightError as error:
-        say(f"{name}: {error}")
-        seconds = round(time.monotonic() - start, 1)
-        return Built(name, "failed", tag, error.what, seconds=seconds, log=str(log) if log.is_file() else None)
-    seconds = round(time.monotonic() - start, 1)
+    with _scratch(workspace, name) as scratch:
+        staged = stage(run, item, scratch)
+        say(f"{name}: {staged.how}")
+        if item.recipe.source_build:
+            stage_compiled(run, item.recipe, staged, log)
+        packing = run.options.packing or workspace.project.matrix.export
+        packed = f",compression={packing.compression},compression-level={packing.level}"
+        # The classic store keeps layers unpacked.
+        output = f"type=docker{packed if engine.containerd_store else ''}"
+        bake(workspace, name, staged.file, log, output=output, options=run.options)
+        archive = _export(run, name, staged, packed)
     image = _image(engine, tag)
     if image is None:
-        detail = f"bake is done, and engine {engine.host} has no {tag}: another engine's builder is in use"
-        return Built(name, "failed", tag, detail, seconds=seconds, log=str(log))
-    return weighed(
-        engine,
-        workspace,
-        Built(name, "built", tag, staged.how, str(image.id), seconds=seconds, log=str(log), archive=archive),
-    )
+        raise BuildError(
+            f"bake is done, and engine {engine.host} has no {tag}: another engine's builder is in use", log
+        )
+    built = Built(name, "built", tag, staged.how, str(image.id), log=str(log), archive=archive)
+    return weighed(engine, workspace, built)
+
+
+@contextmanager
+def _scratch(workspace: Workspace, target: str) -> Iterator[Path]:
+    """A target's own folder for the time of its build: it holds secrets. One that a killed run left is removed."""
+    folder = workspace.build / f"run-{target}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _explained(engine: Engine, error: Exception) -> str:
+    """What a user is told of an error; an engine that is gone explains whatever else failed."""
+    what = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, WheelwrightError):
+        what = error.what + (f" ({error.remedy})" if error.remedy else "")
+    try:
+        engine.client.ping()
+    except (DockerException, OSError):
+        return f"the engine at {engine.host} has gone away: {what}"
+    return what
 
 
 def _export(run: Run, name: str, staged: Staged, packed: str) -> str | None:

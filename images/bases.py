@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from images import apt
+from images.alone import alone
 from images.engine import Engine
 from images.recipe import Recipe, Stack
 from matrix import Compat
 from matrix.cli import say
 from matrix.errors import WheelwrightError
+from wheel_resolver.fetching.fetch import cache_folder
 
 MODES = ("auto", "registry", "bootstrap")
 BOOTSTRAP_PACKAGES = ("ca-certificates", "python3")
@@ -38,6 +40,14 @@ _REGISTRY_TIMEOUT_S = 20
 
 class UnavailableError(WheelwrightError):
     """What a target needs cannot be had where it is built. Never answered by another Python or by SDPA."""
+
+
+class RefusedError(WheelwrightError):
+    """A registry did not give what it was asked for; ``gone``: it answered, and has no such image."""
+
+    def __init__(self, what: str, *, gone: bool) -> None:
+        super().__init__(what)
+        self.gone = gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,9 @@ class BaseProvider:
                 remedy="build it where a registry answers",
             )
         tag = bootstrap(self._engine.client, stack.suite)
-        return Base(stack.base, f"docker-image://{tag}", f"bootstrapped {stack.suite} in place of {stack.base}")
+        return Base(
+            stack.base, f"docker-image://{tag}", f"bootstrapped {stack.suite} in place of {stack.base}: {refused}"
+        )
 
     def toolkit(self, recipe: Recipe) -> str:
         """Where a source build's CUDA toolkit comes from: ``image``, or ``packages`` where no registry has that.
@@ -120,21 +132,39 @@ class BaseProvider:
             pass
         else:
             return None
-        # A client of its own: the engine may wait for a minute where packets are dropped.
-        client = docker.DockerClient(base_url=self._engine.host, timeout=_REGISTRY_TIMEOUT_S)
         try:
-            client.images.get_registry_data(image)
-        except APIError as error:
-            return str(error.explanation or error).splitlines()[0][:200]
-        except (DockerException, OSError) as error:
-            return f"no answer in {_REGISTRY_TIMEOUT_S} s ({type(error).__name__})"
-        finally:
-            client.close()
+            registry_digest(self._engine, image)
+        except RefusedError as error:
+            if error.gone and "@" in image:  # another base in its place would not be what is locked
+                raise UnavailableError(
+                    f"the registry no longer has the locked {image}",
+                    remedy="lock the digest that the tag has now: make lock UPGRADE=1",
+                ) from error
+            return error.what
         return None
 
 
+def registry_digest(engine: Engine, image: str) -> str:
+    """The digest of an image in its registry, which the engine asks: it has the credentials.
+
+    Raises:
+        RefusedError: there is no such image, or no answer in time.
+    """
+    # A client of its own: the engine may wait for a minute where packets are dropped.
+    client = docker.DockerClient(base_url=engine.host, timeout=_REGISTRY_TIMEOUT_S)
+    try:
+        return str(client.images.get_registry_data(image).id)
+    except APIError as error:
+        what = str(error.explanation or error).splitlines()[0][:200]
+        raise RefusedError(what, gone=isinstance(error, NotFound)) from error
+    except (DockerException, OSError) as error:
+        raise RefusedError(f"no answer in {_REGISTRY_TIMEOUT_S} s ({type(error).__name__})", gone=False) from error
+    finally:
+        client.close()
+
+
 def bootstrap(client: docker.DockerClient, suite: str) -> str:
-    """The bootstrapped base of a Debian suite, made once per engine.
+    """The bootstrapped base of a Debian suite, made once per engine, however many ask at once.
 
     Returns:
         Its tag.
@@ -145,14 +175,17 @@ def bootstrap(client: docker.DockerClient, suite: str) -> str:
     made_of = hashlib.sha256("\n".join((*BOOTSTRAP_PACKAGES, *BOOTSTRAP_OPTIONS)).encode()).hexdigest()
     name = f"{suite}-{made_of[:8]}"
     tag = f"wheelwright-base:{name}"
-    try:
-        client.images.get(tag)
-    except ImageNotFound:
-        pass
-    else:
-        return tag
+    with alone(cache_folder() / "locks" / f"base-{name}.lock", f"another run bootstraps {suite}"):
+        try:
+            client.images.get(tag)
+        except ImageNotFound:
+            _bootstrap(client, suite, name)
+    return tag
+
+
+def _bootstrap(client: docker.DockerClient, suite: str, name: str) -> None:
     _require_mmdebstrap()
-    say(f"no registry answers: bootstrapping Debian {suite} with mmdebstrap")
+    say(f"bootstrapping Debian {suite} with mmdebstrap")
     with tempfile.TemporaryDirectory(prefix="wheelwright-base-") as scratch:
         archive = Path(scratch) / "base.tar"
         done = subprocess.run(
@@ -174,7 +207,6 @@ def bootstrap(client: docker.DockerClient, suite: str) -> str:
                 f"mmdebstrap {suite} failed:\n  {tail}", remedy="see whether Debian's archive answers"
             )
         client.api.import_image_from_file(str(archive), repository="wheelwright-base", tag=name)
-    return tag
 
 
 def _require_mmdebstrap() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,11 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Build the targets; the exit status is 1 when one of them is not there, or is not proven."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: secrets must not stay behind
     engine = find_engine(args.builder)
     options = BuildOptions(
         base=args.base,
         cached=not args.no_cache,
         builder=args.builder,
+        context=engine.context,
         cache_from=tuple(map(parse_cache, args.cache_from)),
         cache_to=tuple(map(parse_cache, args.cache_to)),
         packing=_packing(args, workspace.project.matrix.export),

@@ -26,6 +26,7 @@ class Engine:
         host: its address, ``unix:///var/run/docker.sock``.
         version: of the engine; buildx: of the CLI's build plugin.
         gpu_runtime: whether containers can be given an NVIDIA GPU.
+        context: of the docker CLI, where a builder named another engine than the CLI's own.
         containerd_store: whether it keeps images in containerd's store, which takes zstd layers as they are.
     """
 
@@ -35,6 +36,7 @@ class Engine:
     buildx: str
     gpu_runtime: bool
     containerd_store: bool
+    context: str | None = None
 
 
 def find_engine(builder: str | None = None) -> Engine:
@@ -74,6 +76,7 @@ def find_engine(builder: str | None = None) -> Engine:
         buildx=buildx.split()[1] if len(buildx.split()) > 1 else buildx,
         gpu_runtime="nvidia" in info.get("Runtimes", {}),
         containerd_store=any("io.containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or []),
+        context=context,
     )
 
 

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from images import caches, graph, quoting, staging
+from images.alone import alone
 from images.bake import BuildOptions, bake
 from images.bases import BaseProvider
 from images.compiling import compiled_wheel, keep_wheel, max_jobs, wheel_key
@@ -21,8 +23,9 @@ from images.lock import origin_for
 from images.planned import Planned, Workspace
 from images.recipe import Recipe
 from images.requirement_files import Pin
+from images.uv import uv_executable
 from matrix.cli import say
-from wheel_resolver.fetching.fetch import fetch
+from wheel_resolver.fetching.fetch import cache_folder, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,15 @@ def stage(run: Run, item: Planned, scratch: Path) -> Staged:
     recipe, stack, contexts = item.recipe, item.recipe.stack, workspace.build / "contexts"
     base = run.provider.provide(stack)
     toolkit = run.provider.toolkit(recipe) if recipe.source_build else "image"
-    stage_wheel(recipe, contexts / recipe.name)
-    staging.stage_uv(contexts)
+    wheel = fetch_wheel(recipe)
     pins = stack.lock.pins()
     source = recipe.source_build
     pins += [Pin("flash-attn", str(source.version), (source.sha256,))] if source else []
-    local = staging.stage_local_files(settings, pins, contexts / stack.name)
+    with _staging(workspace):
+        if wheel:
+            staging.place_only(wheel, contexts / recipe.name / "wheel")
+        staging.place_only(Path(uv_executable()), contexts / "uv")
+        local = staging.stage_local_files(settings, pins, contexts / stack.name)
     origin = origin_for(workspace, item.target)
     has_torch = any(wheel.startswith("torch-") for wheel in local)
     entries = staging.stage_secrets(settings, [origin] if origin and not has_torch else [], scratch)
@@ -101,17 +107,24 @@ def stage(run: Run, item: Planned, scratch: Path) -> Staged:
     )
 
 
-def stage_wheel(recipe: Recipe, folder: Path) -> None:
-    """Fetch the flash-attn wheel, checked by its sha256, and stage it.
+def fetch_wheel(recipe: Recipe) -> Path | None:
+    """The flash-attn wheel, checked by its sha256, from the cache or from its URL; None where there is none.
 
     Raises:
         NetworkError: it cannot be had here.
         DataError: it has another digest than the lock says.
     """
-    if recipe.wheel is None:
-        return
-    file = fetch(recipe.wheel.url, recipe.wheel.sha256, recipe.wheel.name)
-    staging.keep_only(folder / "wheel", [staging.place(file, folder / "wheel").name])
+    locked = recipe.wheel
+    if locked is None:
+        return None
+    return fetch(
+        locked.url, locked.sha256, locked.name, waiting=lambda: say(f"another run fetches {locked.name}: waiting")
+    )
+
+
+def _staging(workspace: Workspace) -> AbstractContextManager[None]:
+    """Targets share folders of staged files: one run at a time changes them."""
+    return alone(workspace.build / "locks" / "staging.lock", "another run stages files here")
 
 
 def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
@@ -122,18 +135,20 @@ def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
     """
     workspace = run.workspace
     key = wheel_key(recipe, staged.toolkit)
-    wheel = compiled_wheel(key)
-    if wheel is None:
-        say(f"{recipe.name}: compiling flash-attn for sm_{recipe.archs}, {max_jobs()} jobs; toolkit: {staged.toolkit}")
-        made = staged.file.parent / "wheel"
-        target = graph.builder_target(recipe)
-        output = f"type=local,dest={made.relative_to(workspace.root)}"
-        bake(workspace, target, staged.file, log.with_suffix(".compile.log"), output=output, options=run.options)
-        (one,) = made.glob("*.whl")
-        wheel = keep_wheel(key, one)
+    with alone(cache_folder() / "locks" / f"{key}.lock", f"another run compiles flash-attn for {recipe.name}"):
+        wheel = compiled_wheel(key)
+        if wheel is None:
+            jobs = max_jobs()
+            say(f"{recipe.name}: compiling flash-attn for sm_{recipe.archs}, {jobs} jobs; toolkit: {staged.toolkit}")
+            made = staged.file.parent / "wheel"
+            target = graph.builder_target(recipe)
+            output = f"type=local,dest={made.relative_to(workspace.root)}"
+            bake(workspace, target, staged.file, log.with_suffix(".compile.log"), output=output, options=run.options)
+            (one,) = made.glob("*.whl")
+            wheel = keep_wheel(key, one)
     say(f"{recipe.name}: {wheel}")
-    folder = workspace.build / "contexts" / recipe.name / "wheel"
-    staging.keep_only(folder, [staging.place(wheel, folder).name])
+    with _staging(workspace):
+        staging.place_only(wheel, workspace.build / "contexts" / recipe.name / "wheel")
 
 
 def _build_labels(root: Path) -> dict[str, str]:

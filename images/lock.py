@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from docker.errors import DockerException
 
+from images.bases import RefusedError, registry_digest
 from images.engine import find_engine
 from images.hostsettings import HostSettings, mask, read_host_settings
 from images.planned import Workspace, read_base_digests
@@ -222,15 +222,15 @@ def lock_bases(workspace: Workspace, *, upgrade: bool) -> dict[str, str | None]:
 def _ask_registry(images: Iterable[str]) -> dict[str, str | None]:
     answers: dict[str, str | None] = {}
     try:
-        client = find_engine().client
+        engine = find_engine()
     except NoEngineError as error:
-        say(f"base digests stay unlocked: {error.what}")
+        say(f"base digests stay as they are: {error.what}")
         return answers
     for image in images:
         try:
-            answers[image] = client.images.get_registry_data(image).id
-        except DockerException as error:
-            say(f"{image} stays unlocked: {str(error).splitlines()[0][:160]}")
+            answers[image] = registry_digest(engine, image)
+        except RefusedError as error:
+            say(f"the digest of {image} stays as it is: {error.what}")
             answers[image] = None
     return answers
 

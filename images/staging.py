@@ -26,7 +26,6 @@ from packaging.utils import (
 
 from images.hostsettings import HostSettings
 from images.requirement_files import Pin
-from images.uv import uv_executable
 from matrix.errors import DataError
 from wheel_resolver.fetching.fetch import file_sha256
 
@@ -54,6 +53,11 @@ def _same(one: Path, other: Path) -> bool:
     return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
 
 
+def place_only(source: Path, folder: Path) -> None:
+    """Put a file into a staging folder of its own."""
+    keep_only(folder, [place(source, folder).name])
+
+
 def keep_only(folder: Path, names: Iterable[str]) -> None:
     """Remove all else from a staging folder: a file left from another lock would change the build's cache key."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,12 +65,6 @@ def keep_only(folder: Path, names: Iterable[str]) -> None:
     for path in folder.iterdir():
         if path.name not in wanted and path.is_file():
             path.unlink()
-
-
-def stage_uv(contexts: Path) -> None:
-    """uv's executable, for the ``uv`` context."""
-    place(Path(uv_executable()), contexts / "uv")
-    keep_only(contexts / "uv", ["uv"])
 
 
 def stage_local_files(settings: HostSettings, pins: Iterable[Pin], folder: Path) -> list[str]:

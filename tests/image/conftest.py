@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from second_engine import SecondEngine, cannot_start, second_engine
+from small import SmallSpace, make_small
 from space import REPOSITORY, ROOT, Space
 
+from images.bases import bootstrap
 from images.engine import Engine, find_engine
 from matrix.errors import NoEngineError
 
@@ -43,3 +48,37 @@ def make_space(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Spac
         return Space(root)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def base_archive(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The bootstrapped base of ``cpu``, for a second engine to load."""
+    archive = tmp_path_factory.mktemp("base") / "base.tar"
+    tag = bootstrap(engine.client, "bookworm")
+    subprocess.run(["docker", "--host", engine.host, "save", "--output", str(archive), tag], check=True)
+    yield archive
+    archive.unlink()
+
+
+@pytest.fixture(scope="session")
+def second(
+    base_archive: Path, no_engine: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecondEngine]:
+    """An engine that stands for a remote one, with the bootstrapped base in it."""
+    if reason := cannot_start():
+        no_engine(reason)
+    with second_engine(tmp_path_factory.mktemp("second")) as engine:
+        engine.load(base_archive)
+        yield engine
+
+
+@pytest.fixture
+def make_small_in(make_space: Callable[[str], Space], tmp_path: Path) -> Callable[..., SmallSpace]:
+    """A function that makes a small ``cpu`` in a workspace of its own, for an engine."""
+    return lambda engine, **options: make_small(make_space(""), tmp_path, engine, **options)
+
+
+@pytest.fixture
+def small(make_small_in: Callable[..., SmallSpace], second: SecondEngine) -> SmallSpace:
+    """A small ``cpu``, built by the second engine."""
+    return make_small_in(second)

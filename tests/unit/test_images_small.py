@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from images import apt
 from images.bake import failing_step
+from images.compiling import compiled_wheel, keep_wheel
 from images.planned import Workspace, default_targets, load_planned, select_targets, split_names
 from images.proving import flash_serves
 from images.table import Column, format_table
@@ -95,10 +96,14 @@ def test_the_failing_step_is_named_with_the_last_line_that_it_said() -> None:
 ------
 ERROR: target cpu: failed to solve: process did not complete
 """
-    assert failing_step(text) == (
-        "[stack-x model 1/1]: error: Failed to fetch: `https://index.example/simple/a/`: "
-        'process "/bin/sh -c ..." did not complete successfully: exit code: 2'
-    )
+    step = "[stack-x model 1/1]: error: Failed to fetch: `https://index.example/simple/a/`: "
+    assert failing_step(text) == step + "exit code: 2"
+    cancelled = "#8 [runtime 1/1] RUN\n#8 ERROR: context canceled\n"
+    assert failing_step(text + cancelled) == step + "exit code: 2"
+    causes = text.replace("#7 ERROR", "#7 2.346   Caused by: reset\n#7 ERROR")
+    assert failing_step(causes) == step.replace("/`: ", "/`; Caused by: reset: ") + "exit code: 2"
+    gone = "\n".join(text.splitlines()[:3]) + "\nERROR: failed to receive status: EOF\n"
+    assert failing_step(gone) == "[stack-x model 1/1]: ERROR: failed to receive status: EOF"
     assert failing_step('ERROR: no builder "x" found\n') == 'ERROR: no builder "x" found'
     assert failing_step("") == "no output"
 
@@ -144,3 +149,16 @@ def test_a_plan_that_changes_what_is_installed_is_refused(
         apt.install(["docker.io"], state)
         assert len(calls) == 2
         assert state.packages == ["docker.io"]
+
+
+def test_a_compiled_wheel_that_is_damaged_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHEELWRIGHT_CACHE", str(tmp_path / "cache"))
+    made = tmp_path / "a-1-py3-none-any.whl"
+    made.write_bytes(b"compiled")
+    kept = keep_wheel("key", made)
+    assert compiled_wheel("key") == kept
+    kept.write_bytes(b"damaged")
+    assert compiled_wheel("key") is None
+    assert kept.with_name(f"{kept.name}.damaged").is_file()
+    assert keep_wheel("key", made).read_bytes() == b"compiled"
+    assert compiled_wheel("key") == kept

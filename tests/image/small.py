@@ -1,0 +1,140 @@
+"""The ``cpu`` target with tiny wheels in its locks: the real recipe, in seconds, from a test's own index."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from package_index import PORT
+from second_engine import SecondEngine
+from space import REPOSITORY, ROOT, Answer, Space
+
+from tests.packing import digest, pack
+
+LARGE = "large-1.0-py3-none-any.whl"
+_WHEELS = {"torch.txt": ("torch==2.13.0+cpu",), "model.txt": ("tiny==1.0", "large==1.0")}
+
+
+def make_wheel(folder: Path, requirement: str, size: int) -> Path:
+    """A wheel with one module and ``size`` bytes that do not compress."""
+    name, _, version = requirement.partition("==")
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": b"",
+        f"{name}/data": os.urandom(size),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},sha256={digest(text)},{len(text)}\n" for path, text in files.items())
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    return pack(folder / f"{name}-{version}-py3-none-any.whl", files)
+
+
+def wait_for_half(index: subprocess.Popen[str]) -> None:
+    """Until the index has sent half of the file that it dies in."""
+    assert index.stdout is not None
+    assert select.select([index.stdout], [], [], 60)[0], "the build did not ask for the file"
+    assert index.stdout.readline() == "half\n"
+
+
+@dataclass(frozen=True)
+class SmallSpace:
+    """A workspace whose ``cpu`` is small, and the second engine that builds it.
+
+    Attributes:
+        wheels: the folder that an index serves.
+        config: the docker CLI's own folder, with the context ``second``.
+    """
+
+    space: Space
+    wheels: Path
+    config: Path
+    engine: SecondEngine
+    index: tuple[str, str]
+
+    @property
+    def repository(self) -> str:
+        return f"{REPOSITORY}-{self.index[0]}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "REGISTRY": self.repository,
+            "DOCKER_CONFIG": str(self.config),
+            "UV_DEFAULT_INDEX": f"http://{self.index[1]}:{PORT}/simple",
+            "WHEELWRIGHT_PYTORCH_WHEELS": f"http://{self.index[1]}:{PORT}/simple",
+        }
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("build", "cpu", "--builder", "second", "--base", "bootstrap", "--json")
+
+    def build(self, *arguments: str, **environment: str) -> Answer:
+        """``images build cpu`` in the second engine."""
+        return self.space.images(*self.arguments, *arguments, **self.environment, **environment)
+
+    def start_build(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, not waited for; what it says goes to the files ``out`` and ``err``."""
+        verb, *rest = self.arguments
+        command = [sys.executable, "-m", "images", verb, "--root", str(self.space.root), *rest, *arguments]
+        environment = os.environ | self.environment
+        with (self.space.root / "out").open("w") as out, (self.space.root / "err").open("w") as err:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=environment, text=True, stdout=out, stderr=err, start_new_session=True
+            )
+
+    @property
+    def log(self) -> str:
+        return (self.space.root / ".build/logs/cpu.build.log").read_text()
+
+    @contextlib.contextmanager
+    def serving(self, fault: str = "") -> Iterator[subprocess.Popen[str]]:
+        """A package index on its own host, for the time of a block."""
+        host, address = self.index
+        program = [sys.executable, "-u", "-m", "package_index", str(self.wheels), address, fault]
+        with subprocess.Popen(
+            ["ip", "netns", "exec", host, *program], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                yield process
+            finally:
+                process.kill()
+
+
+def add_context(config: Path, engine: SecondEngine) -> None:
+    """Name the engine ``second`` for the docker CLI, in a configuration folder of the test's own."""
+    command = ["docker", "--config", str(config), "context", "create", "second", "--docker", f"host={engine.host}"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def make_small(space: Space, folder: Path, engine: SecondEngine, large: int = 4_000_000) -> SmallSpace:
+    """Lock small wheels in a workspace, and render it.
+
+    Args:
+        space: a copy of the checkout.
+        folder: for the wheels and the docker CLI's configuration.
+        engine: with the bootstrapped base in it.
+        large: bytes of the one wheel that is not tiny.
+    """
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True)
+    (locks,) = (space.root / "dockerfiles/locks").glob("*-cpu")
+    for name, requirements in _WHEELS.items():
+        pins = []
+        for requirement in requirements:
+            wheel = make_wheel(wheels, requirement, large if requirement.startswith("large") else 1000)
+            pins.append(f"{requirement} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+        (locks / name).write_text(f"# inputs: sha256:{'0' * 64}\n{''.join(pins)}")
+    assert space.images("render").status == 0
+    config = folder / "docker"
+    add_context(config, engine)
+    return SmallSpace(space, wheels, config, engine, index=engine.bridge.add_host())

@@ -1,0 +1,116 @@
+"""A registry that is down, that never answers, that lost the locked digest or has another: told, and never guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from images import bases
+from images.bases import BaseProvider, UnavailableError
+from images.engine import Engine
+from images.lock import lock_bases
+from images.planned import Workspace, load_planned, read_base_digests
+
+pytestmark = pytest.mark.engine
+GONE = f"sha256:{'0' * 64}"
+
+
+@pytest.fixture
+def provider(engine: Engine) -> BaseProvider:
+    return BaseProvider(engine, Workspace.load().project.compat)
+
+
+@contextmanager
+def registry(manifest: bytes | None) -> Iterator[str]:
+    """A registry on the loopback that has this manifest under every name, or none."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = b"{}" if self.path == "/v2/" else manifest
+            body = found or json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}).encode()
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", json.loads(body).get("mediaType", "application/json"))
+            self.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(body).hexdigest()}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - the name that the base class calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_registry_that_is_down(provider: BaseProvider) -> None:
+    with socket.socket() as probe:  # bound, and not listening: connections are refused
+        probe.bind(("127.0.0.1", 0))
+        refused = provider.registry_refuses(f"127.0.0.1:{probe.getsockname()[1]}/python:3.11")
+    assert "connection refused" in str(refused)
+
+
+def test_a_registry_that_never_answers(provider: BaseProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "_REGISTRY_TIMEOUT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        refused = provider.registry_refuses(f"127.0.0.1:{silent.getsockname()[1]}/python:3.11")
+    assert str(refused).startswith("no answer in 2 s")
+
+
+def test_a_locked_digest_that_is_gone_is_not_replaced_by_another_base(provider: BaseProvider) -> None:
+    (item,) = load_planned(Workspace.load(), ["cpu"])
+    with registry(None) as host:
+        stack = replace(item.recipe.stack, base=f"{host}/python:3.11@{GONE}")
+        with pytest.raises(UnavailableError, match="no longer has the locked") as caught:
+            provider.provide(stack)
+    assert "UPGRADE=1" in str(caught.value.remedy)
+
+
+def test_a_lock_keeps_its_digest_until_it_is_upgraded_by_a_registry_that_answers(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [],
+        }
+    ).encode()
+    moved = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    for answer, upgrade, expected in [(manifest, False, GONE), (None, True, GONE), (manifest, True, moved)]:
+        with registry(answer) as host:
+            workspace = only_cpu(host)
+            workspace = replace(workspace, root=tmp_path_factory.mktemp("locks"))
+            image = f"{host}/python:3.11"
+            locks = workspace.locks / "bases.yaml"
+            locks.parent.mkdir(parents=True)
+            locks.write_text(f'bases: {{"{image}": "{GONE}"}}\n')
+            assert lock_bases(workspace, upgrade=upgrade) == {image: expected}
+            assert read_base_digests(locks) == {image: expected}
+
+
+def only_cpu(registry_host: str) -> Workspace:
+    """The checkout with one target, whose base another registry has."""
+    workspace = Workspace.load()
+    project = workspace.project
+    offers = tuple(replace(row, image=f"{registry_host}/python:{{python}}") for row in project.compat.bases.registry)
+    compat = replace(project.compat, bases=replace(project.compat.bases, registry=offers))
+    matrix = replace(project.matrix, targets={"cpu": project.matrix.targets["cpu"]})
+    return replace(workspace, project=replace(project, compat=compat, matrix=matrix))
