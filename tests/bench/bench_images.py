@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,7 +55,6 @@ class Side(Protocol):
     """One way to build the images ``first`` and ``second`` of a stack."""
 
     name: str
-    own: str
 
     def build(self, image: str, *, cached: bool = True) -> float:
         """Build an image into the engine; seconds."""
@@ -73,7 +72,6 @@ class Ours:
 
     space: Space
     name: str = "ours"
-    own: str = field(default="zstd", init=False)
 
     def build(self, image: str, *, cached: bool = True) -> float:
         """See ``Side``."""
@@ -190,8 +188,9 @@ def measure(side: Side, scratch: Path) -> Figures:
     first = oci_archive.read_layers(archive)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         unpacked = oci_archive.unpack(archive, Path(folder))
-    other = "gzip" if side.own == "zstd" else "zstd"
-    packed = {side.own: total(first), other: oci_archive.repacked(archive, other)}
+    own = oci_archive.compression(first)
+    other = "gzip" if own == "zstd" else "zstd"
+    packed = {own: total(first), other: oci_archive.repacked(archive, other)}
     say(side, "a second image")
     side.build("second")
     save(side.tag("second"), archive)
@@ -205,7 +204,7 @@ def measure(side: Side, scratch: Path) -> Figures:
     say(side, f"{warm:.1f} s")
     return Figures(
         name=side.name,
-        own=side.own,
+        own=own,
         packed=packed,
         unpacked=unpacked.size,
         layers=len(first),

@@ -76,6 +76,11 @@ def repacked(archive: Path, compression: str) -> int:
     return size
 
 
+def compression(layers: Iterable[Layer]) -> str:
+    """What most of the bytes are packed with: ``gzip`` or ``zstd``; a base stays as it was pulled."""
+    return "zstd" if max(layers, key=lambda layer: layer.packed).media_type.endswith("zstd") else "gzip"
+
+
 def added(layers: Iterable[Layer], there: Iterable[Layer]) -> int:
     """The packed bytes of the layers that are not there yet: what a push or a pull moves."""
     known = {layer.digest for layer in there}

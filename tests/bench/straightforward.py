@@ -6,6 +6,7 @@ bundle, wheels that only this host has, and pip itself, which a bootstrapped bas
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
@@ -82,7 +83,6 @@ class Straightforward:
     contexts: dict[str, str]
     conf: str
     ca_bundle: Path | None
-    own: str = "gzip"
 
     def prepare(self) -> None:
         """Write the build context, the secrets and pip."""
@@ -124,5 +124,25 @@ class Straightforward:
 
 def prune() -> None:
     """Remove the build cache of these images from the engine, gigabytes each; nobody else's."""
-    command = ["docker", "buildx", "prune", "--force", "--all", f"--filter=description~={Path(MARK).name}"]
-    subprocess.run(command, capture_output=True, check=False)
+    listed = subprocess.run(["docker", "buildx", "du", "--verbose"], capture_output=True, text=True, check=False).stdout
+    for record in marked(listed):  # buildx takes one id a call
+        command = ["docker", "buildx", "prune", "--force", "--all", f"--filter=id={record}"]
+        subprocess.run(command, capture_output=True, check=False)
+
+
+def marked(listed: str) -> list[str]:
+    """The ids of the records with the mark and of all that is built on them, the last first: no other can go.
+
+    Args:
+        listed: what ``docker buildx du --verbose`` prints.
+    """
+    records = [
+        dict(re.findall(r"^(ID|Parents?|Created at|Description):\s*(.*?)\s*$", text, re.MULTILINE))
+        for text in listed.split("\n\n")
+    ]
+    found: list[str] = []
+    for record in sorted(records, key=lambda record: record.get("Created at", "")):
+        above = record.get("Parent", record.get("Parents", "")).replace(",", " ").split()
+        if Path(MARK).name in record.get("Description", "") or set(above) & set(found):
+            found.append(record["ID"].rstrip("*"))
+    return found[::-1]

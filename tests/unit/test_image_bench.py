@@ -67,6 +67,7 @@ def test_the_layers_of_an_archive_are_read_and_unpacked(tmp_path: Path, attested
     assert [(layer.digest, layer.packed) for layer in layers] == [
         (digest, len(content)) for digest, (_, content) in zip(digests, packed, strict=True)
     ]
+    assert oci_archive.compression(layers) == "gzip"  # 5 MB of one byte; the other layer is a tar of one small file
     (tmp_path / "root").mkdir()
     assert oci_archive.unpack(tmp_path / "image.tar", tmp_path / "root").size == len(low) + len(high)
     assert (tmp_path / "root" / "a").stat().st_size == 5_000_000
@@ -102,6 +103,20 @@ def test_every_big_step_carries_the_mark_by_which_its_cache_is_removed() -> None
     commands = [line.rpartition("--mount=")[2] for line in text.splitlines() if line.startswith("RUN")]
     assert len(commands) == 2
     assert all(straightforward.MARK in command for command in commands)
+
+
+def test_only_the_marked_records_and_what_is_built_on_them_are_removed_from_the_build_cache() -> None:
+    def record(name: str, parent: str, hour: int, description: str) -> str:
+        above = f"Parent:\t\t{parent}\n" if parent else ""
+        return f"ID:\t\t{name}\n{above}Created at:\t2026-01-01 {hour:02}:00:00 UTC\nDescription:\t{description}\n"
+
+    listed = [
+        record("code*", "install", 3, "[5/5] COPY . ."),
+        record("install", "workdir", 2, f"mount / from exec /bin/sh -c PYTHONPATH={straightforward.MARK}/pip python3"),
+        record("workdir", "", 1, "[2/5] WORKDIR /app"),
+        record("another", "workdir", 4, "mount / from exec /bin/sh -c python3 -m pip install -r requirements.txt"),
+    ]
+    assert straightforward.marked("\n".join(listed) + "Reclaimable:\t1GB\n") == ["code", "install"]
 
 
 def test_the_same_versions_without_hashes() -> None:
