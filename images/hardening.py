@@ -11,7 +11,7 @@ from images.results import Proof
 _SEARCH_S = 120.0
 _WITNESS = "/etc/passwd"
 _COMPILERS = ("gcc*", "g++*", "cc", "c++", "*-gcc*", "*-g++*", "clang*", "nvcc", "ld", "as", "make")
-_CACHES = ("/var/cache/apt/*.bin", "/var/cache/apt/archives/*.deb", "/var/lib/apt/lists/*", "*/.cache/*")
+_CACHES = ("/var/cache/apt/*.bin", "/var/cache/apt/archives/*.deb", "/var/lib/apt/lists/*_*", "*/.cache/*")
 #: What -> the tests of ``find`` that would see it.
 UNWANTED = {
     "setuid or setgid files": "-type f -perm /6000",

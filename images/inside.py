@@ -6,10 +6,24 @@ import importlib
 import importlib.metadata
 import json
 import pathlib
+import pkgutil
 import platform
 import sys
 import time
 import warnings
+
+# What the service imports only when it comes to it: the codec's feature extractor, weights placed on a device, the
+# hub's download in both of its ways, and torch.compile.
+LAZY = (
+    "transformers.models.encodec.feature_extraction_encodec",
+    "accelerate.hooks",
+    "huggingface_hub._snapshot_download",
+    "hf_xet",
+    "torch._inductor.compile_fx",
+    "torch._inductor.codegen.cpp",
+    "torch._functorch.partitioners",
+    "networkx",
+)
 
 
 def _import(name: str) -> str | None:
@@ -19,6 +33,12 @@ def _import(name: str) -> str | None:
     except Exception as error:  # noqa: BLE001 - a report of whatever it was is this program's purpose
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def unimportable(serve: str) -> dict[str, str]:
+    """What the service, in the folder ``serve``, can reach and does not import: module -> what went wrong."""
+    names = [f"serve.{module.name}" for module in pkgutil.iter_modules([serve]) if module.name != "__main__"]
+    return {name: error for name in (*names, *LAZY) if (error := _import(name))}
 
 
 def _version(name: str) -> str | None:
@@ -80,6 +100,7 @@ def main() -> None:
         "import_seconds": round(time.monotonic() - start, 2),
         "warnings": [str(item.message) for item in caught],
         "unmet": _unmet(),
+        "unimportable": unimportable("/app/serve"),
         "image": json.loads(pathlib.Path("/app/image.json").read_text(encoding="utf-8")),
         "left_out": [
             line.partition(";")[0].strip()
@@ -99,4 +120,5 @@ def main() -> None:
     print(json.dumps(report))
 
 
-main()
+if __name__ == "__main__":
+    main()

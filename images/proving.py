@@ -94,6 +94,8 @@ def _check_installed(proof: Proof, item: Planned, inside: dict[str, Any]) -> Non
     proof.check("SDPA gives numbers", inside.get("sdpa_finite") is True)
     proof.check("image.json is the lock's", inside["image"] == dict(facts))
     proof.check("no warnings on import", not inside["warnings"], "; ".join(inside["warnings"])[:300])
+    broken = "; ".join(f"{name}: {error}" for name, error in inside["unimportable"].items())
+    proof.check("all modules of the service import", not broken, broken[:600])
     unmet, left_out = set(inside["unmet"]), set(inside["left_out"])
     proof.check("requirements are met, but for what was left out", unmet <= left_out, ", ".join(sorted(unmet)))
     if gpu := inside.get("gpu"):

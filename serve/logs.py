@@ -32,5 +32,5 @@ def configure_logs(level: str) -> None:
     # Its starts and stops are said better by serve.server; its warnings and errors stay.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # On each start qwen-tts reports, as information, that its config classes were built with defaults on the way.
-    for chatty in ("qwen_tts", "httpx", "urllib3", "numba", "filelock", "asyncio"):
+    for chatty in ("qwen_tts", "httpx", "urllib3", "filelock", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""``python -m wheel_resolver``: ask which wheel fits; ``python -m wheel_resolver lock``: write the answer down."""
+"""``python -m wheel_resolver``: ask which wheel fits, or call a verb on the answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from matrix import load_project
 from matrix.cli import say
 from matrix.errors import ExitCode
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
-from wheel_resolver.asking.options import catalogue_asked, parser, policy_asked, project_policy
+from wheel_resolver.asking.options import VERBS, catalogue_asked, parse, parser, policy_asked, project_policy
+from wheel_resolver.asking.providers import neighbours_asked
 from wheel_resolver.asking.question import Asked, cells_asked, nothing_left
 from wheel_resolver.asking.table import describe_catalogue, render_one, render_table, render_trace
 from wheel_resolver.core.facts import Facts
@@ -19,27 +20,16 @@ from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Unsupported
 from wheel_resolver.upstream.source import Loaded
 
-#: Each verb's module; one is imported when it is called, so that a question waits for none.
-_VERBS = {
-    "coverage": "asking.coverage_cli",
-    "export": "locked.export_cli",
-    "fetch": "fetching.fetch_cli",
-    "lock": "locked.lock_cli",
-    "snapshot": "upstream.snapshot_cli",
-    "verify": "inside.verify_cli",
-    "watch": "locked.watch_cli",
-}
-
 #: Up to so many cells are told in sentences, more in a table.
 _SENTENCES = 2
 
 
 def main(argv: Sequence[str]) -> int:
     """Answer one command line; the result is an exit status of CONTRACTS."""
-    if argv and (module := _VERBS.get(argv[0])) is not None:
-        verb: Callable[[Sequence[str]], int] = import_module(f"wheel_resolver.{module}").main
+    if argv and argv[0] in VERBS:
+        verb: Callable[[Sequence[str]], int] = import_module(f"wheel_resolver.{VERBS[argv[0]][0]}").main
         return verb(argv[1:])
-    options = parser().parse_args(argv)
+    options = parse(parser(), argv)
     if options.here:
         from wheel_resolver.asking import here  # noqa: PLC0415 - a question need not wait for it
 
@@ -50,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     policy = policy_asked(options, project_policy(options, project))
     loaded = catalogue_asked(options, project)
     index = WheelIndex(loaded.catalogue.wheels, Facts(project.compat, project.known_broken), policy)
-    answers = answer_cells(expansion.cells, index, explained=options.explain)
+    answers = answer_cells(expansion.cells, index, neighbours_asked(options, project, index), explained=options.explain)
     for note in loaded.notes:
         say(f"note: {note}")
     if options.json:

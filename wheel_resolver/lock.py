@@ -101,9 +101,10 @@ class Lock:
 
 _WHEEL = Record(
     {
-        "name": Text("a wheel's file name", exactly(r"[\w.+-]{1,250}\.whl")),
+        "name": Text("a wheel's file name", exactly(r"\w[\w.+-]{0,249}\.whl")),
         "url": Text(
-            "an https or file URL (http on loopback only)", exactly(r"https://\S+|http://127\.0\.0\.1\S*|file:///\S+")
+            "an https or file URL (http on loopback only)",
+            exactly(r"https://\S+|http://127\.0\.0\.1(?::\d+)?/\S*|file:///\S+"),
         ),
         "sha256": SHA256,
         "digest": Choice(("published", "computed")),

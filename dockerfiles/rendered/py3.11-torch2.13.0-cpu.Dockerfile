@@ -33,6 +33,11 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/torch.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
+    : trim torch-tests && \
+    find /opt/venv/lib/python3.11/site-packages \( -path '*/torch/test' -o -path '*/torch/bin/test_*' -o -path '*/torch/bin/*Test' -o -path '*/torch/bin/upgrader_models' -o -path '*/torch/bin/*.pt' -o -path '*/torch/bin/*.ptl' -o -path '*/torch/lib/libjitbackend_test.so' -o -path '*/torch/lib/libbackend_with_compiler.so' -o -path '*/torch/lib/libtorchbind_test.so' -o -path '*/torch/lib/libaoti_custom_ops.so' \) -prune -exec rm -r {} + && \
+    : trim torch-protoc && \
+    find /opt/venv/lib/python3.11/site-packages \( -path '*/torch/bin/protoc*' \) -prune -exec rm -r {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
@@ -45,5 +50,8 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/model.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
+    : trim package-tests && \
+    find /opt/venv/lib/python3.11/site-packages \( -path '*/numpy/tests' -o -path '*/numpy/*/tests' -o -path '*/numpy/*/lib/*.a' -o -path '*/sympy/*/tests' -o -path '*/networkx/*/tests' \) -prune -exec rm -r {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +

@@ -11,6 +11,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     printf '%s  %s\n' 4e2f9e39313266b1544b68138b15b91ee6221eccf14f7902b7c6620351340810 /run/wheel/flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl | sha256sum --check --strict - && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --offline /run/wheel/flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 

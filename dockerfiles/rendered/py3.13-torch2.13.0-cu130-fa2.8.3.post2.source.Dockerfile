@@ -10,6 +10,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     --mount=type=bind,from=wheel,target=/run/wheel \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --offline /run/wheel/*.whl && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 

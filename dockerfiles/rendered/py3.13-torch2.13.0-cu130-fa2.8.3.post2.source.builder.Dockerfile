@@ -25,6 +25,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/nvidia.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 RUN --mount=type=tmpfs,target=/tmp \
@@ -35,6 +36,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/torch.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 # What torch imports stands in the model's list.
@@ -46,6 +48,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/model.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 RUN --mount=type=tmpfs,target=/tmp \
@@ -56,6 +59,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/build.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
@@ -73,7 +77,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     CPATH=/opt/venv/lib/python3.13/site-packages/nvidia/cu13/include \
     CUDA_HOME=/usr/local/cuda MAX_JOBS="$MAX_JOBS" \
     FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS='90' \
-    python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary flash-attn \
+    python -m pip wheel --verbose --no-cache-dir --no-deps --no-build-isolation --no-binary flash-attn \
         --require-hashes --requirement /tmp/flash-attn.txt --wheel-dir /out && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +

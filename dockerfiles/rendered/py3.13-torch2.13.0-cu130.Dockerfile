@@ -33,6 +33,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/nvidia.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
@@ -45,6 +46,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/torch.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
 
@@ -57,5 +59,6 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     /run/uv/uv pip install --python /opt/venv --no-cache --no-deps --require-hashes --no-build \
         --find-links /run/find-links --requirement /run/locks/model.txt && \
+    find /opt/venv -path '*.dist-info/uv_cache.json' -execdir sed -i '/uv_cache\.json,/d' RECORD \; -delete && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +

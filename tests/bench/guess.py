@@ -9,13 +9,16 @@ CUDA that is not 11, and this Python only; where the URL does not exist it compi
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from matrix import Cell, Compat, load_project
 from matrix.compat import minor_of
+from wheel_resolver.asking.table import NO_WHEEL
 from wheel_resolver.core.facts import Facts, default_policy
 from wheel_resolver.core.index import WheelIndex
+from wheel_resolver.core.resolve import Match, resolve
 from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import build_catalogue
 
@@ -64,17 +67,25 @@ def score_ours(cells: Iterable[Cell], index: WheelIndex) -> Score:
     return Score(sum(answer is not None for answer in answers), 0, answers.count(None))
 
 
+def shipped() -> WheelIndex:
+    """The wheels of the snapshot under the project's facts."""
+    project = load_project()
+    known = build_catalogue(
+        snapshot.read().releases,
+        repository=project.compat.flash_attn.repository,
+        origin="https://github.com",
+        source="snapshot",
+        as_of="",
+        stale=False,
+    )
+    return WheelIndex(known.wheels, Facts(project.compat, project.known_broken), default_policy(project.compat))
+
+
 def compare() -> dict[str, Score]:
     """Both on the shipped data, by the name that the table gives them."""
-    project = load_project()
-    releases = snapshot.read().releases
-    repository = project.compat.flash_attn.repository
-    known = build_catalogue(
-        releases, repository=repository, origin="https://github.com", source="snapshot", as_of="", stale=False
-    )
-    index = WheelIndex(known.wheels, Facts(project.compat, project.known_broken), default_policy(project.compat))
-    listed = {(release.tag, asset.name) for release in releases for asset in release.assets}
-    cells = official_cells(project.compat)
+    index = shipped()
+    listed = {(release.tag, asset.name) for release in snapshot.read().releases for asset in release.assets}
+    cells = official_cells(index.facts.compat)
     guesses = {f"the URL guessed by {version}": score_guess(cells, listed, index, version) for version in VERSIONS}
     return {"`wheel_resolver`": score_ours(cells, index), **guesses}
 
@@ -86,5 +97,23 @@ def table(scores: dict[str, Score]) -> str:
     return "\n".join(lines)
 
 
+def answers_table() -> str:
+    """Our answers for all 185 cells: by torch and Python, how many of its CUDA builds have a wheel; and the reasons."""
+    index = shipped()
+    answers = [resolve(cell, index) for cell in official_cells(index.facts.compat)]
+    pythons = sorted({answer.cell.python for answer in answers})
+    lines = [f"| torch | {' | '.join(map(str, pythons))} | the others |", "|---" * (len(pythons) + 2) + "|"]
+    for torch, group in itertools.groupby(answers, lambda answer: minor_of(answer.cell.torch)):
+        row = list(group)
+        counts = []
+        for python in pythons:
+            matched = [isinstance(answer, Match) for answer in row if answer.cell.python == python]
+            counts.append(f"{sum(matched)} of {len(matched)}" if matched else "")
+        reasons = Counter(NO_WHEEL[answer.rule] for answer in row if not isinstance(answer, Match))
+        why = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        lines.append(f"| {torch} | {' | '.join(counts)} | {why} |".replace("  ", " "))
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(table(compare()))
+    print(table(compare()), answers_table(), sep="\n\n")

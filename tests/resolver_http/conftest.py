@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from wheel_resolver.upstream import snapshot
+
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -83,6 +85,27 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def known() -> list[dict[str, Any]]:
+    """The releases of the shipped snapshot, as GitHub lists them."""
+    return [
+        {
+            "tag_name": release.tag,
+            "assets": [
+                {
+                    "name": asset.name,
+                    "state": "uploaded",
+                    "size": asset.size,
+                    "digest": asset.sha256 and f"sha256:{asset.sha256}",
+                    "updated_at": asset.updated_at,
+                }
+                for asset in release.assets
+            ],
+        }
+        for release in snapshot.read().releases
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -230,7 +230,7 @@ def test_patience_is_asked_for_and_given(server: Server, tmp_path: Path, monkeyp
     slept: list[float] = []
     monkeypatch.setattr("wheel_resolver.fetching.download.time.sleep", slept.append)
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))
-    server.statuses = [(503, {"Retry-After": "7"}), (429, {"Retry-After": date}), (502, {"Retry-After": "soon"})]
+    server.statuses = [(503, {"Retry-After": "7"}), (429, {"Retry-After": date}), (502, {"Retry-After": "²"})]
     assert fetch(server.url, SHA, NAME, tmp_path).read_bytes() == DATA
     assert slept[0] == 7
     assert 25 < slept[1] <= 30
@@ -403,6 +403,8 @@ def test_the_verb(
     assert len(server.asked) == 1
     assert run(lambda: cli.main([*verb, "t4"])) == 0
     assert "t4: sdpa, no wheel" in capsys.readouterr().err
+    assert run(lambda: cli.main([*verb, "devel"])) == 0
+    assert "devel: no wheel: flash_attn-2.8.3.post2.tar.gz is compiled; the image's build" in capsys.readouterr().err
 
 
 def test_the_verb_refuses_another_file(

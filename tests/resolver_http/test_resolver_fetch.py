@@ -17,6 +17,13 @@ from wheel_resolver.fetching.fetch import cached, fetch
 GOOD = b"wheel bytes" * 1000
 SHA = hashlib.sha256(GOOD).hexdigest()
 NAME = "flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"
+#: Where redirects may lead that are no URLs: requests and urllib raise other errors for each.
+NO_URLS = {
+    "brackets": "https://[::1",
+    "port": "https://example.invalid:99999999/",
+    "bytes": "https://\xe9.invalid/",
+    "label": f"https://{'a' * 70}.invalid/",
+}
 
 
 @dataclass
@@ -46,6 +53,8 @@ def server() -> Iterator[Server]:
                 self._redirect("/good" if rest == "0" else f"/to/{int(rest) - 1}")
             elif first == "away":
                 self._redirect("http://example.invalid/file")
+            elif first in NO_URLS:
+                self._redirect(NO_URLS[first])
             elif first == "missing":
                 self.send_error(404)
             else:
@@ -105,6 +114,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
         ("missing", NetworkError, "404"),
         ("to/9", NetworkError, "more than 5 redirects"),
         ("away", DataError, "only https"),
+        *((place, NetworkError, "its URL, or that of a redirect, cannot be read") for place in NO_URLS),
     ],
 )
 def test_what_cannot_be_had_leaves_nothing_behind(
@@ -119,6 +129,11 @@ def test_what_cannot_be_had_leaves_nothing_behind(
 def test_only_https_and_the_loopback_are_fetched(url: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="only https"):
         fetch(url, SHA, NAME, tmp_path)
+
+
+def test_a_url_that_is_none_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="what should be a URL is none"):
+        fetch("https://[x", SHA, NAME, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../x.whl", "/etc/x.whl", ".hidden", "a/b.whl"])

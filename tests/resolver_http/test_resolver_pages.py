@@ -33,7 +33,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 def rows(number: int) -> list[dict[str, Any]]:
-    asset = {"name": NAME.format(number), "state": "uploaded", "size": 7, "digest": "sha256:" + f"{number}" * 64}
+    asset = {"name": NAME.format(number), "state": "uploaded", "size": 7, "digest": "sha256:" + f"{number:064}"}
     return [{"tag_name": f"v2.8.{number}", "assets": [asset]}]
 
 
@@ -72,6 +72,20 @@ def test_an_unchanged_refresh_costs_one_conditional_request_a_page(upstream: Any
     assert again.catalogue.source == "network"
     assert again.catalogue.wheels == first
     assert len(first) == 3
+
+
+def test_a_hundred_unchanged_releases_cost_one_conditional_request(upstream: Any, tmp_path: Path) -> None:
+    releases = [release | {"tag_name": f"v2.8.{number}"} for number in range(100) for release in rows(number)]
+    serve(upstream, PATH, json.dumps(releases).encode(), '"etag"')
+    assert [load(tmp_path).catalogue.listed for _ in range(2)] == [100, 100]
+    assert (len(upstream.asked), conditional(upstream)) == (2, 1)
+
+
+def test_an_unchanged_that_nobody_asked_for_is_asked_once(upstream: Any, tmp_path: Path) -> None:
+    upstream.pages[PATH] = (304, {"ETag": '"etag"'}, b"")
+    with pytest.raises(NetworkError, match="status 304"):
+        load(tmp_path)
+    assert len(upstream.asked) == 1
 
 
 def test_a_changed_page_is_taken_and_kept(upstream: Any, tmp_path: Path) -> None:
@@ -189,6 +203,21 @@ def test_the_rate_limit_is_not_asked_twice(upstream: Any) -> None:
     with pytest.raises(NetworkError, match="rate limit"):
         ask(upstream)
     assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize(("status", "remedy"), [(401, "renew GH_TOKEN"), (302, "not followed"), (404, "check the URL")])
+def test_a_refusal_says_what_to_do(upstream: Any, tmp_path: Path, status: int, remedy: str) -> None:
+    failing(upstream, 9, status, Location="http://127.0.0.1:9/")
+    assert remedy in load(tmp_path, Mode.AUTO).notes[0]
+    assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize(("token", "remedy"), [(None, "set GH_TOKEN"), (TOKEN, "ask again within the hour")])
+def test_who_has_a_token_is_not_told_to_set_one(upstream: Any, token: str | None, remedy: str) -> None:
+    failing(upstream, 9, 403, **{"X-RateLimit-Remaining": "0"})
+    with pytest.raises(NetworkError, match="rate limit") as caught:
+        list_releases(Api(upstream.url, token), REPOSITORY, timeout_s=5)
+    assert remedy in str(caught.value)
 
 
 def test_a_server_that_never_ends_its_head_is_given_up_in_time(

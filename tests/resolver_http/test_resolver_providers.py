@@ -225,3 +225,40 @@ def test_its_wheels_flow_into_the_lock(space: Space, capsys: pytest.CaptureFixtu
     again = lock.read(path).targets["a10g"].wheel
     assert again is not None
     assert again.provider == OFFICIAL
+
+
+def test_a_question_may_name_its_providers(space: Space, capsys: pytest.CaptureFixture[str]) -> None:
+    space.releases("someone/wheels", COMMUNITY)
+    space.matrix.write_text((DATA_DIR / "matrix.yaml").read_text(encoding="utf-8"))
+    _, row, _ = ask(space, capsys, "--provider", f"{OFFICIAL},someone/wheels")
+    assert (row["wheel"]["provider"], row["wheel"]["version"]) == (OFFICIAL, "2.8.3")
+    assert "; someone/wheels has 2.8.9, and is trusted less" in row["reason"]
+    catalogue, row, _ = ask(space, capsys, "--provider", "someone/wheels")
+    assert (row["wheel"]["provider"], row["rejected"]["provider"]) == ("someone/wheels", 1)
+    assert [each["name"] for each in catalogue["providers"]] == ["someone/wheels", OFFICIAL]
+
+
+def test_an_alternative_lists_nobody_anew(space: Space, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is in the cache is told; a provider of the matrix that the question leaves out is not asked for its list."""
+    space.releases("someone/wheels", COMMUNITY.replace("cp312", "cp311"))
+    space.trust(GITHUB, space.index(COMMUNITY.replace("cp312", "cp311")))
+    elsewhere = ["--python", "3.11", "--provider", OFFICIAL]
+    _, row, _ = ask(space, capsys, *elsewhere)
+    assert {path for path, _ in space.upstream.asked} == {f"/repos/{OFFICIAL}/releases?per_page=100"}
+    assert [each["change"] for each in row["alternatives"]] == [{"python": "3.12"}]
+    ask(space, capsys)
+    asked = len(space.upstream.asked)
+    _, row, _ = ask(space, capsys, *elsewhere)
+    assert len(space.upstream.asked) == asked
+    assert [each["change"] for each in row["alternatives"]] == [{"python": "3.12"}, {"provider": "community"}]
+    assert row["alternatives"][1]["command"].endswith(f"--provider {OFFICIAL},community")
+
+
+def test_a_provider_that_a_question_names_and_that_is_not_reached_is_said(
+    space: Space, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space.matrix.write_text((DATA_DIR / "matrix.yaml").read_text(encoding="utf-8"))
+    _, row, said = ask(space, capsys, "--provider", "someone/nothing")
+    assert "note: provider someone/nothing: left out: someone/nothing: not reached" in said
+    assert row["reason"] == "no flash-attn wheel exists from a trusted provider"
+    assert row["alternatives"][0]["change"] == {"provider": OFFICIAL}

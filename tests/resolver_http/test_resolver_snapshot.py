@@ -92,3 +92,13 @@ def test_it_demands_the_network_and_wheels(upstream: Any, place: Path, status: i
     place.unlink()
     assert make(place) == 3
     assert not place.exists()
+
+
+def test_two_digests_for_one_name_are_refused(upstream: Any, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    serve(upstream, v2_8_3=[asset("2.8.3", 310)])
+    assert make(place) == 0
+    before = place.read_bytes()
+    serve(upstream, v2_8_3=[asset("2.8.3", 310)], v2_8_4=[asset("2.8.3", 310, "b")])
+    assert make(place) == 2
+    assert "has two digests" in capsys.readouterr().err
+    assert place.read_bytes() == before

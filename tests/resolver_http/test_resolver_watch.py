@@ -18,7 +18,6 @@ from wheel_resolver import cli, lock
 from wheel_resolver.core.names import WheelName
 from wheel_resolver.locked.watch_cli import shipped_catalogue
 from wheel_resolver.locked.watching import compare
-from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import Listed
 
 LOCKED = "flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"
@@ -44,27 +43,6 @@ SCHEMA = {
 }
 
 Rows = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def known() -> Rows:
-    """The releases of the shipped snapshot, as GitHub lists them."""
-    return [
-        {
-            "tag_name": release.tag,
-            "assets": [
-                {
-                    "name": asset.name,
-                    "state": "uploaded",
-                    "size": asset.size,
-                    "digest": asset.sha256 and f"sha256:{asset.sha256}",
-                    "updated_at": asset.updated_at,
-                }
-                for asset in release.assets
-            ],
-        }
-        for release in snapshot.read().releases
-    ]
 
 
 @pytest.fixture
@@ -119,6 +97,34 @@ def test_a_digest_that_changed(watch: Any) -> None:
     assert "4e2f9e39" in found["digest"]["text"]
     assert LOCKED in found["uploads"]["text"]
     assert found["uploads"]["attention"] is False
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_digests_of_one_name_are_told_and_the_rest_is_compared(watch: Any, first: bool) -> None:
+    """The other verbs stop at them (exit 2)."""
+
+    def change(rows: Rows) -> None:
+        other = {**asset(rows), "digest": "sha256:" + "d" * 64}
+        rows.insert(0 if first else len(rows), {"tag_name": "v1", "assets": [other]})
+        add(LOCKED.replace("torch2.9", "torch2.11"))(rows)
+
+    found = watch(change, 1)
+    assert found["conflict"]["subject"] == "a10g, h100"
+    assert f"{LOCKED} has 2 digests: " in found["conflict"]["text"]
+    assert f"{'d' * 64} on tag v1" in found["conflict"]["text"]
+    assert set(found) == {"conflict", "movable", "uploads"}  # the locked digest is still one of them
+    assert "1 wheels more, 0 gone" in found["uploads"]["text"]
+
+
+def test_two_digests_that_are_both_new(watch: Any) -> None:
+    def change(rows: Rows) -> None:
+        asset(rows)["digest"] = "sha256:" + "c" * 64
+        rows.append({"tag_name": "v1", "assets": [{**asset(rows), "digest": "sha256:" + "d" * 64}]})
+        for digest in ("e", "f"):
+            add(LOCKED.replace("torch2.9", "torch2.11"), digest="sha256:" + digest * 64)(rows)
+
+    found = watch(change, 1)
+    assert set(found) == {"conflict", "digest", "uploads"}  # a disputed new wheel moves no cell
 
 
 def test_a_better_wheel_for_a_target(watch: Any) -> None:

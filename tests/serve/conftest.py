@@ -132,13 +132,23 @@ def samples() -> Callable[[bytes], np.ndarray]:
     return read_wav
 
 
+def find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    return find_port()
+
+
 class Process:
     """``python -m serve`` on a free port of 127.0.0.1."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = find_port()
         self.log = folder / f"log-{self.port}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WW_")},

@@ -1,4 +1,4 @@
-"""The packages that images leave out: absent, stood in for, and never touched by the 12 Hz path."""
+"""The packages that images leave out: stood in for, and no more of them touched than serve.dsp provides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from serve import stubs
+from serve import dsp, stubs
 
 CLONE = """
 import base64, json, sys
@@ -33,7 +33,9 @@ sound = Sound(np.random.default_rng(0).uniform(-0.3, 0.3, 32000).astype(np.float
 wave = engine.run([Piece("Hello.", "english", engine.prompt(sound, "noise"), 8)], 0)[0]
 left = [name for names in stubs.LEFT_OUT.values() for name in names if name in sys.modules]
 import qwen_tts.core.tokenizer_25hz.vq.speech_vq as user
-held = [type(user.__dict__[name]).__name__ for name in ("sox", "onnxruntime", "kaldi")]
+from qwen_tts.inference import qwen3_tts_model, qwen3_tts_tokenizer
+held = [vars(user)[name] for name in ("sox", "onnxruntime", "kaldi")]
+held = [type(module).__name__ for module in [*held, qwen3_tts_model.librosa, qwen3_tts_tokenizer.librosa]]
 print(json.dumps({"touched": stubs.touched, "left": left, "held": held, "samples": wave.size}))
 """
 
@@ -48,27 +50,29 @@ def test_a_real_clone_touches_none_of_them(tiny, tmp_path):
     # stdout holds this one line only: not the package's banner about flash-attn.
     result = json.loads(done.stdout)
     assert result.pop("samples") > 1000
-    assert result == {"touched": [], "left": [], "held": ["_Stub"] * 3}
+    assert result == {"touched": [], "left": [], "held": ["_Stub"] * 5}
     assert done.stderr == ""
 
 
 def test_the_stubs_were_really_needed():
-    # Had one of these packages been installed, the test above would prove nothing.
-    for package in stubs.LEFT_OUT:
+    # Had one of these packages been installed, the test above would prove less. librosa may be, for test_dsp.py.
+    for package in stubs.LEFT_OUT.keys() - {"librosa"}:
         assert importlib.util.find_spec(package) is None, f"{package} is installed"
 
 
 def test_importable_inside_and_gone_outside():
+    before = {name: sys.modules.get(name) for names in stubs.LEFT_OUT.values() for name in names}
     with stubs.left_out():
         import sox  # noqa: PLC0415
+        from librosa.filters import mel  # noqa: PLC0415
         from torchaudio.compliance import kaldi  # noqa: PLC0415
 
         assert kaldi.__name__ == "torchaudio.compliance.kaldi"
         assert sys.modules["sox"] is sox
-    for package in stubs.LEFT_OUT:
-        assert package not in sys.modules
-        with pytest.raises(ModuleNotFoundError):
-            importlib.import_module(package)
+        assert mel is dsp.mel
+    assert {name: sys.modules.get(name) for name in before} == before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("sox")
 
 
 @pytest.mark.parametrize("name", [name for names in stubs.LEFT_OUT.values() for name in names])
@@ -82,46 +86,37 @@ def test_using_one_says_which_and_is_recorded(name, monkeypatch):
         assert not hasattr(stub, "__version__")
 
 
-def test_a_package_that_is_there_is_left_alone(monkeypatch):
+def test_a_package_that_is_there_comes_back(monkeypatch):
     real = type(sys)("sox")
     monkeypatch.setitem(sys.modules, "sox", real)
     with stubs.left_out():
-        assert sys.modules["sox"] is real
+        assert sys.modules["sox"] is not real
     assert sys.modules["sox"] is real
 
 
-def test_numba_compiles_nothing_and_is_the_real_one_afterwards(tmp_path):
-    """Where it finds no place to cache compiled functions (no home, nothing writable), librosa cannot be imported."""
+def test_others_see_librosa_as_it_is():
+    """transformers asks the import system: what it finds must not depend on the stand-in."""
     code = """
-import sys
-from serve import qwen_package, stubs
-assert "numba" not in sys.modules and stubs.touched == []
-import librosa, numpy
-try:
-    librosa.zero_crossings(numpy.ones(9))
-except stubs.LeftOutError as error:
-    print(error)
-print(stubs.touched)
-import numba
-print(numba.jit(lambda x: x + 1)(1))
+import importlib.util
+from serve import qwen_package
+from transformers.utils import is_librosa_available
+assert is_librosa_available() == (importlib.util.find_spec("librosa") is not None)
 """
-    environment = os.environ | {"PYTHONPATH": str(stubs.__file__).rpartition("/serve/")[0], "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    said, names, two = done.stdout.splitlines()
-    assert "was called, but this service imports librosa without compiling it" in said
-    assert "librosa.core.audio" in names
-    assert two == "2"
-    assert not [*tmp_path.iterdir()]
+    environment = os.environ | {"PYTHONPATH": str(stubs.__file__).rpartition("/serve/")[0]}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def requirement_lines(text: str) -> list[str]:
     return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
 
 
-def test_overrides_leave_out_exactly_these(pytestconfig):
+def test_what_is_left_out_is_never_installed_and_its_reason_is_told(pytestconfig):
     lines = requirement_lines((pytestconfig.rootpath / "serve/overrides.txt").read_text())
-    assert sorted(lines) == sorted(f"{package} ; sys_platform == 'never'" for package in stubs.LEFT_OUT)
+    names = {line.removesuffix(" ; sys_platform == 'never'") for line in lines}
+    assert names > stubs.LEFT_OUT.keys()
+    assert all(re.fullmatch(r"[a-z]+", name) for name in names), "each is left out in every environment"
+    told = re.findall(r"^\| `([a-z]+)` \|", (pytestconfig.rootpath / "docs/service.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(names)
 
 
 def test_requirements_say_what_qwen_tts_needs_besides(pytestconfig):

@@ -21,6 +21,7 @@ def test_of_185_cells_we_find_79_and_the_guessed_url_55_18_and_0() -> None:
     assert [score.right for score in guesses] == [55, 18, 0]
     assert [score.wrong for score in guesses] == [1, 0, 0]  # torch 2.9 for CUDA 13 is given the wheel for CUDA 12
     assert guess.table(guess.compare()) in DOCS
+    assert guess.answers_table() in DOCS
 
 
 def test_the_guess_is_that_of_flash_attns_setup() -> None:

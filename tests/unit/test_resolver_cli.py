@@ -15,6 +15,7 @@ import pytest
 from matrix import DATA_DIR
 from matrix.cli import run
 from wheel_resolver import cli
+from wheel_resolver.asking.options import VERBS
 
 TEXT = {"type": "string", "minLength": 1}
 MAYBE = {"type": ["string", "null"]}
@@ -260,7 +261,41 @@ def test_the_dtype_names_the_kernels(capsys: pytest.CaptureFixture[str]) -> None
         assert row["backend"] == backend
 
 
-def test_usage_errors_of_argparse_are_2() -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lok"], "lok: no such verb; perhaps you meant 'lock'"),
+        (["--tort", "2.9"], "--tort: no such option; perhaps you meant '--torch'"),
+        (["--gpus=T4"], "--gpus=T4: no such option; perhaps you meant '--gpu'"),
+        (["--torc", "2.9"], "--torc: no such option; perhaps you meant '--torch'"),  # abbreviations break with options
+        (["--torch", "2.9", "3.12"], "3.12: belongs to no option"),
+        (["coverage", "--htm", "page"], "--htm: no such option; perhaps you meant '--html'"),
+        (["--provider", "nobody"], "--provider nobody: neither a provider of the matrix nor a repository"),
+        (["--here", "--torch", "2.9"], "--here reads the host, and --torch was given too"),
+    ],
+)
+def test_what_cannot_be_asked_is_an_error_that_names_the_nearest(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(lambda: cli.main(words)) == 2
+    err = capsys.readouterr().err
+    assert f"error: {said}" in err
+    assert "  remedy: " in err
+
+
+@pytest.mark.parametrize("words", ["--offline --refresh", "--torch", "--torch 2.9,,", "--require fa2"])
+def test_usage_errors_of_argparse_are_2(words: str) -> None:
     with pytest.raises(SystemExit) as caught:
-        ask("--nonsense")
+        cli.main(words.split())
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_names_every_verb_and_each_has_its_own(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], [verb, "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(words)
+        assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"\n  {verb} " in shown
+    assert f"usage: python -m wheel_resolver {verb} " in shown

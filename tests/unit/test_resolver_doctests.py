@@ -15,6 +15,7 @@ import pytest
         "wheel_resolver.core.names",
         "wheel_resolver.fetching.progress",
         "wheel_resolver.core.resolve",
+        "wheel_resolver.core.wheel_checks",
         "wheel_resolver.inside.sass",
         "wheel_resolver.inside.shared_object",
     ],

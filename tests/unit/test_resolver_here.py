@@ -241,6 +241,15 @@ def test_an_unknown_patch_of_a_known_torch_is_judged_by_its_minor() -> None:
     assert answer(host).wheel is not None
 
 
+def test_without_a_gpu_the_changes_are_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    (told,) = answer(with_torch("2.13.0+cu130", "13.0", gpus=())).answers
+    assert dict(told.alternatives[0].change) == {"torch": "2.10.0"}
+    words = told.alternatives[0].command.split()
+    assert not {"--gpu", "--arch"} & set(words)
+    assert run(lambda: cli.main([*words[3:], "--offline"])) == 0
+    assert told.alternatives[0].wheel.name.version in capsys.readouterr().out
+
+
 def test_the_changes_that_a_host_is_told_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
     """A driver's name for a GPU is not one of ours: the command asks by architecture."""
     (told,) = answer(with_torch("2.13.0+cu130", "13.0", gpus=(Gpu("NVIDIA H200", Arch(9, 0)),))).answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.version import Version
@@ -214,3 +215,55 @@ def test_an_unwritable_place_is_an_error_not_a_traceback(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "lock.yaml"
     assert run(lambda: cli.main(["lock", "--offline", "--output", str(path)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("right", "bad"),
+    [
+        ("      - '12.0'\n", ""),
+        ("      version: 2.8.3\n", "      version: 2.8.1\n"),
+        ("    backend: efficient", "    backend: flash"),
+        ("    - '7.5'", "    - '8.0'"),
+    ],
+)
+def test_what_the_facts_do_not_say_differs(
+    tmp_path: Path, right: str, bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "lock.yaml"
+    text = lock.dumps(LOCK)
+    assert right in text
+    path.write_text(text.replace(right, bad, 1))
+    assert run(lambda: cli.main(["lock", "--check", "--output", str(path)])) == 1
+    assert f"+{right.splitlines()[0]}" in capsys.readouterr().out
+    assert run(lambda: cli.main(["lock", "--offline", "--output", str(path)])) == 0
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("options", [["--check"], ["--offline"]])
+def test_a_digest_that_nobody_lists_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    wheel = LOCK.targets["a10g"].wheel
+    assert wheel is not None
+    path = tmp_path / "lock.yaml"
+    path.write_text(lock.dumps(LOCK).replace(wheel.sha256, "ab" * 32))
+    assert run(lambda: cli.main(["lock", *options, "--output", str(path)])) == 2
+    assert f"a10g h100: the sha256 of {NEWEST} is abab" in capsys.readouterr().err
+    assert "ab" * 32 in path.read_text()
+    assert run(lambda: cli.main(["lock", "--offline", "--upgrade", "a10g", "h100", "--output", str(path)])) == 0
+    assert path.read_text() == lock.dumps(LOCK)
+
+
+def test_two_runs_at_once_lose_no_pin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "lock.yaml"
+
+    def interrupted(*arguments: Any, **options: Any) -> lock.Lock:
+        path.write_text("what the other run wrote")
+        return make_lock(*arguments, **options)
+
+    monkeypatch.setattr("wheel_resolver.locked.lock_cli.make_lock", interrupted)
+    assert run(lambda: cli.main(["lock", "--offline", "--output", str(path)])) == 2
+    assert "another run wrote it meanwhile" in capsys.readouterr().err
+    assert path.read_text() == "what the other run wrote"

@@ -117,6 +117,18 @@ def test_torch_2_11_and_later_have_none() -> None:
                 assert not isinstance(resolve(cell(torch=minor, python=str(python), cuda=str(cuda)), INDEX), Match)
 
 
+def test_a_wheel_that_could_be_reused_is_named_and_not_taken() -> None:
+    for change, reason in (
+        ({"torch": "2.11"}, "exists for torch 2.11; one for torch 2.10 was seen to load there: --reuse measured"),
+        ({"torch": "2.11", "python": "3.11"}, "exists for torch 2.11"),
+        ({"torch": "2.13", "cuda": "13.0"}, "exists for torch 2.13"),
+        ({"torch": "2.7", "cuda": "11.8"}, "for torch 2.7 fits Python 3.12 with CUDA 11"),
+    ):
+        resolution = resolve(cell(**change), INDEX)
+        assert isinstance(resolution, Fallback)
+        assert resolution.reason == f"no flash-attn wheel {reason}"
+
+
 def test_of_185_official_cells_79_have_a_wheel() -> None:
     """MEASURED: torch 2.4 to 2.15 x official CUDA index x Python (x86_64, no free-threading)."""
     cells = [

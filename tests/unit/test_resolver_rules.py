@@ -160,6 +160,23 @@ def test_bullseye_refuses_wheels_since_2_8() -> None:
     assert verdict("glibc", policy=replace(POLICY, glibc=None)) is None
 
 
+@pytest.mark.parametrize(
+    ("platform", "glibc", "fits"),
+    [
+        ("manylinux_2_39_x86_64", "2.36", False),  # built on Ubuntu 24.04: bookworm is older
+        ("manylinux_2_28_x86_64", "2.31", True),
+        ("manylinux_2_24_x86_64.manylinux_2_39_x86_64", "2.31", True),
+        ("manylinux2014_x86_64", "2.17", True),
+        ("manylinux2014_x86_64", "2.16", False),
+        ("manylinux1_x86_64", "2.5", True),
+        ("linux_x86_64.manylinux_2_28_x86_64", "2.31", False),  # the first tag promises nothing: as measured
+    ],
+)
+def test_a_manylinux_tag_says_the_glibc(platform: str, glibc: str, fits: bool) -> None:
+    policy = replace(POLICY, glibc=Version(glibc))
+    assert (verdict("glibc", GOOD.replace("linux_x86_64", platform), policy=policy) is None) is fits
+
+
 def test_an_untrusted_provider_is_refused() -> None:
     foreign = wheel(GOOD, provider="someone/else")
     assert RULES["provider"].check(foreign, CELL, FACTS, POLICY) == "someone/else is not a trusted provider"
@@ -246,13 +263,15 @@ def test_the_documentation_shows_every_rule_with_what_its_example_says() -> None
     for rule in WHEEL_RULES:
         asked = f"`{rule.refuses.question}`: " if rule.refuses.question else ""
         said = f"| {asked}{judge(rule, rule.refuses)} |"
-        assert any(row.startswith(f"| `{rule.name}` |") and said in row for row in rows), rule.name
+        shown = f"{said} {rule.because} ({rule.source}) |"
+        assert any(row.startswith(f"| `{rule.name}` |") and row.endswith(shown) for row in rows), rule.name
     for cell_rule in CELL_RULES:
         cell, policy = example(cell_rule.refuses)
         refusal = cell_rule.check(cell, FACTS, policy)
         assert refusal is not None
         said = f"| `{cell_rule.refuses}`: {refusal[0]} |"
-        assert any(row.startswith(f"| `{cell_rule.name}` |") and said in row for row in rows), cell_rule.name
+        shown = f"{said} {cell_rule.because} ({cell_rule.source}) |"
+        assert any(row.startswith(f"| `{cell_rule.name}` |") and row.endswith(shown) for row in rows), cell_rule.name
 
 
 REUSED = "flash_attn-2.8.1+cu12torch2.10cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"

@@ -255,6 +255,11 @@ def test_what_is_no_wheel_exits_2(wheel: Path, tmp_path: Path, capsys: pytest.Ca
     assert run(lambda: cli.main(["verify", str(tmp_path / "renamed.whl")])) == 2
     cases.append(("is not the name of a wheel", capsys.readouterr().err))
     assert run(lambda: cli.main(["verify", str(tmp_path)])) == 2
+    cases.append(("is not a file", capsys.readouterr().err))
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer, without end
+    assert run(lambda: cli.main(["verify", str(tmp_path / "pipe")])) == 2
+    cases.append(("is not a file", capsys.readouterr().err))
+    assert run(lambda: cli.main(["verify", str(tmp_path / "absent")])) == 2
     cases.append(("cannot be read", capsys.readouterr().err))
     for words, err in cases:
         assert words in err

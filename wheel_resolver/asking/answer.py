@@ -33,9 +33,14 @@ class Answer:
     trace: tuple[Rejection, ...] | None = None
 
 
-def answer_cells(cells: Iterable[Cell], index: WheelIndex, *, explained: bool = False) -> list[Answer]:
-    """Answer for each cell: what runs and why, and where no wheel fits what would change that."""
-    neighbours = Neighbours(index)
+def answer_cells(
+    cells: Iterable[Cell], index: WheelIndex, neighbours: Neighbours | None = None, *, explained: bool = False
+) -> list[Answer]:
+    """Answer for each cell: what runs and why, and where no wheel fits what would change that.
+
+    ``neighbours``: who finds these changes, where more is known than the index.
+    """
+    neighbours = neighbours or Neighbours(index)
     answers = []
     for cell in cells:
         resolution = resolve(cell, index)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from matrix import Arch, Cell, Compat, Cuda, PythonVersion
 from matrix.compat import minor_of
 from wheel_resolver.asking.answer import Answer, answer_cells
+from wheel_resolver.core.alternatives import Neighbours
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match, Resolution, Unsupported
 
@@ -31,6 +32,13 @@ class Square:
     def cell(self) -> Cell:
         """The cell that was asked for."""
         return self.answer.resolution.cell
+
+    @property
+    def detail(self) -> str:
+        """The wheel's name, or the command of the cheapest change; nothing where there is neither."""
+        if isinstance(self.answer.resolution, Match):
+            return self.answer.resolution.wheel.filename
+        return self.answer.alternatives[0].command if self.answer.alternatives else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,9 @@ class Group:
         return sum(square.mark == mark for square in self.squares)
 
 
-def coverage(index: WheelIndex, gpus: Sequence[tuple[str, Arch]], platform: str) -> list[Group]:
+def coverage(
+    index: WheelIndex, gpus: Sequence[tuple[str, Arch]], platform: str, neighbours: Neighbours | None = None
+) -> list[Group]:
     """Answer every shipped cell for each GPU, and group the GPUs, those with the most wheels first.
 
     Free-threaded Pythons are left out: no wheel is for them.
@@ -68,7 +78,7 @@ def coverage(index: WheelIndex, gpus: Sequence[tuple[str, Arch]], platform: str)
     groups: dict[tuple[object, ...], list[tuple[str, Arch]]] = {}
     answers: dict[tuple[object, ...], list[Answer]] = {}
     for gpu in gpus:
-        found = answer_cells(_cells(compat, gpu, platform), index)
+        found = answer_cells(_cells(compat, gpu, platform), index, neighbours)
         key = tuple(_outcome(answer) for answer in found)
         groups.setdefault(key, []).append(gpu)
         answers.setdefault(key, found)

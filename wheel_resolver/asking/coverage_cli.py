@@ -14,10 +14,18 @@ from matrix import load_project
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode, UsageError
 from wheel_resolver.asking.answer import attention_of, backend_of
-from wheel_resolver.asking.coverage import MARKS, Group, coverage
-from wheel_resolver.asking.options import add_network, add_policy, catalogue_asked, policy_asked
+from wheel_resolver.asking.coverage import MARKS, Group, Square, coverage
+from wheel_resolver.asking.options import (
+    add_network,
+    add_policy,
+    catalogue_asked,
+    parse,
+    policy_asked,
+    project_policy,
+)
+from wheel_resolver.asking.providers import neighbours_asked
 from wheel_resolver.asking.table import describe_catalogue
-from wheel_resolver.core.facts import Facts, default_policy
+from wheel_resolver.core.facts import Facts
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match
 from wheel_resolver.files import write_atomic
@@ -29,16 +37,16 @@ _LEGEND = "FA2: a wheel fits; src: it can be compiled; sdpa: torch's own attenti
 
 def main(argv: Sequence[str]) -> int:
     """Run ``coverage`` with its options; the result is an exit status of CONTRACTS."""
-    options = _parser().parse_args(argv)
+    options = parse(_parser(), argv)
     project = load_project(options.matrix)
     compat = project.compat
     if options.platform not in compat.platforms:
         raise UsageError(f"--platform {options.platform}: not known", remedy=f"known: {', '.join(compat.platforms)}")
     loaded = catalogue_asked(options, project)
-    policy = policy_asked(options, default_policy(compat, trust=project.matrix.trust, reuse=project.matrix.reuse))
+    policy = policy_asked(options, project_policy(options, project))
     index = WheelIndex(loaded.catalogue.wheels, Facts(compat, project.known_broken), policy)
     gpus = [(name or str(arch), arch) for name, arch in project.matrix.axes.gpu]
-    groups = coverage(index, gpus, options.platform)
+    groups = coverage(index, gpus, options.platform, neighbours_asked(options, project, index))
     for note in loaded.notes:
         say(f"note: {note}")
     if options.html is not None:
@@ -122,6 +130,13 @@ def tally(group: Group) -> str:
     return f"of {len(group.squares)} cells " + ", ".join(f"{number} {meaning}" for number, meaning in counts if number)
 
 
+def heading(square: Square) -> str:
+    """What was asked and what runs: ``torch 2.9.1, CUDA 12.8, Python 3.11: sdpa (flash)``."""
+    attention, backend = attention_of(square.answer.resolution), backend_of(square.answer.resolution)
+    runs = attention if attention == backend else f"{attention} ({backend})"
+    return f"torch {square.cell.torch}, CUDA {square.cell.cuda}, Python {square.cell.python}: {runs or 'unsupported'}"
+
+
 def render_html(groups: Sequence[Group], catalogue: Catalogue, platform: str) -> str:
     """One page without any other file; everything that is filled in is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only the page needs it
@@ -137,6 +152,7 @@ def render_html(groups: Sequence[Group], catalogue: Catalogue, platform: str) ->
         allows_source=any(group.count("src") for group in groups),
         title=title,
         tally=tally,
+        heading=heading,
     )
 
 
@@ -144,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m wheel_resolver coverage",
         description="Which of all shipped torch, CUDA and Python have a flash-attn wheel, for each GPU of the matrix.",
+        allow_abbrev=False,
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
     parser.add_argument("--json", action="store_true", help="print JSON")

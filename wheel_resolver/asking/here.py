@@ -19,7 +19,9 @@ from matrix.errors import ExitCode, UsageError
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.host import Host, Torch, read_host
 from wheel_resolver.asking.options import catalogue_asked, policy_asked, project_policy
+from wheel_resolver.asking.providers import neighbours_asked
 from wheel_resolver.asking.table import describe_catalogue, render_one, render_trace
+from wheel_resolver.core.alternatives import Neighbours
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match, resolve
@@ -53,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
     index = WheelIndex(
         loaded.catalogue.wheels, Facts(project.compat, project.known_broken), policy_asked(options, policy)
     )
-    answer = answer_host(host, project, index, explained=options.explain)
+    answer = answer_host(host, project, index, neighbours_asked(options, project, index), explained=options.explain)
     for note in loaded.notes:
         say(f"note: {note}")
     command = None if answer.wheel is None else install_command(host, answer.wheel)
@@ -75,14 +77,16 @@ def host_policy(host: Host, policy: Policy) -> Policy:
     return replace(policy, glibc=host.glibc, driver=host.driver)
 
 
-def answer_host(host: Host, project: Project, index: WheelIndex, *, explained: bool = False) -> HostAnswer:
+def answer_host(
+    host: Host, project: Project, index: WheelIndex, neighbours: Neighbours | None = None, *, explained: bool = False
+) -> HostAnswer:
     """Answer for every kind of GPU that the host has; one wheel must serve them all."""
     if (refused := _cannot_ask(host, project.compat)) is not None:
         return HostAnswer((), None, refused)
     if host.torch is None:
         return HostAnswer((), None, f"{host.trouble}; {_torch_to_install(host, index)}")
     cells = host_cells(host, host.torch)
-    answers = tuple(answer_cells(cells, index, explained=explained))
+    answers = tuple(answer_cells(cells, index, neighbours, explained=explained))
     if all(isinstance(each.resolution, Match) for each in answers):
         first, *others = (index.fitting(cell) for cell in cells)
         shared = [wheel for wheel in first if all(wheel in other for other in others)]

@@ -1,9 +1,11 @@
-"""The options of a question, and the policy that they ask for."""
+"""The options of a question, the policy that they ask for, and the catalogue."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,33 +13,59 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from matrix import Project
+from matrix.errors import UsageError
+from matrix.providers import official
+from matrix.spec import perhaps
+from wheel_resolver.asking.providers import providers_asked
 from wheel_resolver.asking.question import flash_attn_asked
 from wheel_resolver.core.facts import Policy, default_policy
 from wheel_resolver.upstream.source import Loaded, Mode, load_catalogue
 
+#: Each verb's module, and what it does. A module is imported when its verb is called: a question waits for none.
+VERBS = {
+    "coverage": ("asking.coverage_cli", "what has a wheel, over every torch, CUDA and Python: a table, or --html FILE"),
+    "export": ("locked.export_cli", "a locked wheel as a requirement for pip and uv"),
+    "fetch": ("fetching.fetch_cli", "download the locked wheels into the cache"),
+    "lock": ("locked.lock_cli", "write the wheel of every target into matrix/lock.yaml; --check, --upgrade"),
+    "snapshot": ("upstream.snapshot_cli", "write the shipped list of official wheels anew"),
+    "verify": ("inside.verify_cli", "look inside a wheel file; --env: does flash-attn load here?"),
+    "watch": ("locked.watch_cli", "what changed upstream for us; exit 1 if it needs attention"),
+}
+
+_EPILOG = """Lists are comma-separated; what is not given ranges over the matrix.
+
+verbs, each with a --help of its own:
+{verbs}
+
+exit codes: 0 done, 1 a negative answer, 2 usage or data wrong, 3 network, 4 no wheel fits this host"""
+
 
 def project_policy(options: argparse.Namespace, project: Project) -> Policy:
-    """What the matrix trusts and allows, with the flash-attn versions that the options ask for."""
+    """What the matrix allows and the options trust, with the flash-attn versions that they ask for."""
     return default_policy(
         project.compat,
         flash_attn=flash_attn_asked(options.flash_attn),
-        trust=project.matrix.trust,
+        trust=tuple(provider.name for provider in providers_asked(options.provider, project)),
         reuse=project.matrix.reuse,
     )
 
 
 def catalogue_asked(options: argparse.Namespace, project: Project) -> Loaded:
-    """The catalogue of the matrix's providers, as fresh as the options want it.
+    """The catalogue of the question's providers, as fresh as the options want it.
+
+    The official releases are in it also where they are not trusted: then their wheels are refused by that rule.
 
     Raises:
         NetworkError: ``--refresh``, and the network failed.
     """
+    asked = providers_asked(options.provider, project)
+    own = official(project.compat)
     return load_catalogue(
         project.compat,
         mode_of(options),
         environment=os.environ,
         now=datetime.now(UTC),
-        providers=project.matrix.providers,
+        providers=asked if any(each.name == own.name for each in asked) else (*asked, own),
     )
 
 
@@ -60,8 +88,16 @@ def _version(text: str) -> Version:
         raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 580.65.06 or 2.36") from None
 
 
-def add_policy(parser: argparse.ArgumentParser) -> None:
+def add_policy(parser: argparse._ActionsContainer) -> None:
     """Add what narrows or widens the choice of wheels beside the cell."""
+    parser.add_argument("--flash-attn", type=_comma_list, default=[], metavar="LIST", help="2.8.3, or '>=2.8,<3'")
+    parser.add_argument(
+        "--provider",
+        type=_comma_list,
+        default=[],
+        metavar="LIST",
+        help="whose wheels, the most trusted first: names of the matrix, or GitHub repositories (owner/name)",
+    )
     parser.add_argument("--driver", type=_version, metavar="VERSION", help="the host's NVIDIA driver, such as 580.65")
     parser.add_argument("--glibc", type=_version, metavar="VERSION", help="the base image's (the oldest of ours)")
     parser.add_argument(
@@ -79,7 +115,7 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
+def add_network(parser: argparse._ActionsContainer) -> None:
     """Add what the command may do on the network."""
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--offline", action="store_true", help="open no socket")
@@ -94,12 +130,17 @@ def _comma_list(text: str) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of a question."""
+    width = max(map(len, VERBS))
     made = argparse.ArgumentParser(
         prog="python -m wheel_resolver",
+        usage="python -m wheel_resolver [OPTION ...]\n       python -m wheel_resolver VERB [OPTION ...]",
         description="Which flash-attn wheel fits this torch, Python, CUDA and GPU; if none does, what runs, and why.",
-        epilog="`python -m wheel_resolver lock` writes matrix/lock.yaml. Lists are comma-separated; what is not given "
-        "ranges over the matrix. Exit codes: 0 done, 1 negative answer, 2 usage or data, 3 network, 4 no wheel here.",
+        epilog=_EPILOG.format(verbs="\n".join(f"  {verb:{width}}  {what}" for verb, (_, what) in VERBS.items())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    cell = made.add_argument_group("the cell")
     for name, example in (
         ("torch", "2.9"),
         ("python", "3.12"),
@@ -108,21 +149,37 @@ def parser() -> argparse.ArgumentParser:
         ("gpu", "A10G"),
         ("arch", "sm_86"),
         ("platform", "linux_x86_64"),
-        ("flash-attn", "2.8.3, or '>=2.8,<3'"),
     ):
-        made.add_argument(f"--{name}", type=_comma_list, default=[], metavar="LIST", help=f"such as {example}")
-    add_policy(made)
-    made.add_argument(
+        cell.add_argument(f"--{name}", type=_comma_list, default=[], metavar="LIST", help=f"such as {example}")
+    cell.add_argument(
         "--here", action="store_true", help="answer for this machine and Python; --python PATH: for another Python's"
     )
-    made.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix; facts stay the project's own")
-    made.add_argument("--json", action="store_true", help="print JSON")
-    made.add_argument("--explain", action="store_true", help="name the rule that refuses each wheel")
-    add_network(made)
-    made.add_argument(
+    add_policy(made.add_argument_group("the wheels"))
+    answer = made.add_argument_group("the answer")
+    answer.add_argument("--json", action="store_true", help="print JSON")
+    answer.add_argument("--explain", action="store_true", help="name the rule that refuses each wheel")
+    answer.add_argument(
         "--require", choices=("flash_attention_2", "sdpa", "eager"), help="exit 1 unless every cell has it"
     )
+    answer.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix; facts stay the project's own")
+    add_network(answer)
     return made
+
+
+def parse(made: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line; what is no option of it is an error that names the nearest one.
+
+    Raises:
+        UsageError: something is left over.
+    """
+    options, left = made.parse_known_args(argv)
+    for text in left:
+        if text.startswith("-"):
+            what = "no such option" + perhaps(text.partition("=")[0], re.findall(r"--[a-z-]+", made.format_help()))
+        else:
+            what = "no such verb" + perhaps(text, VERBS) if text == argv[0] else "belongs to no option"
+        raise UsageError(f"{text}: {what}", remedy=f"{made.prog} --help")
+    return options
 
 
 def mode_of(options: argparse.Namespace) -> Mode:

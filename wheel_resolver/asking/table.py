@@ -17,7 +17,8 @@ _NO_GPU = "none"
 #: From so many values on, an axis is named by what is missing.
 _MANY = 3
 
-_NO_WHEEL = {
+#: Why no wheel fits, by the rule that decides, in the words of a table.
+NO_WHEEL = {
     "platform": "no wheel for this platform",
     "cuda": "no wheel for this CUDA",
     "torch": "no wheel for this torch",
@@ -25,6 +26,8 @@ _NO_WHEEL = {
     "abi": "no wheel for this C++ ABI",
     "glibc": "the wheels need a newer glibc",
     "flash_attn": "no wheel of the version asked for",
+    "provider": "no wheel from who is trusted",
+    "known_broken": "its wheels are known to be broken",
 }
 
 _CANNOT_RUN = {
@@ -149,7 +152,7 @@ def _what(answer: Answer) -> tuple[str, str, str]:
         return f"sdpa ({resolution.backend})", "a CPU build of torch", ""
     if resolution.rule == "arch":
         return f"sdpa ({resolution.backend})", "no wheel runs on this GPU", change or "none: another GPU"
-    return f"sdpa ({resolution.backend})", _NO_WHEEL.get(resolution.rule, resolution.reason), change or "none known"
+    return f"sdpa ({resolution.backend})", NO_WHEEL.get(resolution.rule, resolution.reason), change or "none known"
 
 
 def _layout(rows: Sequence[Sequence[str]], width: int) -> str:
@@ -210,7 +213,7 @@ def render_trace(answer: Answer) -> str:
 def describe_catalogue(catalogue: Catalogue) -> str:
     """One line on where the wheels are known from."""
     had = ", ".join(
-        f"{each.name}: {each.wheels}, {each.source}" for each in catalogue.providers if len(catalogue.providers) > 1
+        f"{each.name}: {each.wheels} ({each.source})" for each in catalogue.providers if len(catalogue.providers) > 1
     )
     unread = f"; {len(catalogue.unparsed)} names not read (--explain lists them)" if catalogue.unparsed else ""
     return f"{catalogue.listed} wheels listed, {had or f'{catalogue.source} of {catalogue.as_of[:10]}'}{unread}"

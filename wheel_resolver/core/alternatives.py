@@ -1,12 +1,12 @@
-"""The cheapest changes of a cell that get a wheel: python first, then torch (a patch before a minor), then CUDA;
-never the GPU."""
+"""The cheapest changes of a cell that get a wheel: python first, then torch (a patch before a minor), then CUDA, then
+a provider that is known and not trusted here; never the GPU."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import shlex
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from packaging.version import Version
@@ -38,27 +38,45 @@ _Change = tuple[Mapping[str, str], Cell, Wheel]
 
 
 class Neighbours:
-    """Finds alternatives; what fits on a GPU, and what is cheapest from where, is worked out once."""
+    """Finds alternatives; what fits on a GPU, and what is cheapest from where, is worked out once.
 
-    def __init__(self, index: WheelIndex) -> None:
+    ``beyond`` gives the wheels of providers that the question does not trust, and is called when a cell has no wheel.
+    ``beside``: options that each command repeats, such as ``--matrix FILE``.
+    """
+
+    def __init__(
+        self,
+        index: WheelIndex,
+        beyond: Callable[[], Iterable[Wheel]] = tuple,
+        beside: Mapping[str, str] | None = None,
+    ) -> None:
         self._index = index
+        self._beyond = beyond
+        self._beside = dict(beside or {})
         self._oldest_glibc = default_policy(index.facts.compat).glibc
         self._torches = {minor: place for place, minor in enumerate(index.facts.compat.torch)}
-        self._fitting: dict[tuple[Arch, str], int] = {}
+        self._fitting: dict[tuple[Arch | None, str], int] = {}
         self._lists: list[list[tuple[Cell, Wheel]]] = []
         self._numbers: dict[Hashable, int] = {}
         self._cheapest: dict[Hashable, list[_Change]] = {}
 
+    @functools.cached_property
+    def _untrusted(self) -> WheelIndex:
+        """The wheels that another trust would admit, the provider that was named first preferred."""
+        wheels = tuple(self._beyond())
+        trust = tuple(dict.fromkeys(wheel.provider for wheel in wheels))
+        return WheelIndex(wheels, self._index.facts, replace(self._index.policy, trust=trust))
+
     def of(self, cell: Cell) -> tuple[Alternative, ...]:
         """At most five changes: the fewest first, then the cheapest, then the nearest version."""
-        if cell.arch is None:
+        if cell.cuda.is_cpu:
             return ()
-        number = self._fitting_on(cell, cell.arch)
+        number = self._fitting_on(cell)
         key = (number, cell.python, cell.torch, cell.cuda, cell.abi, cell.platform)
         if key not in self._cheapest:
             self._cheapest[key] = self._rank(cell, self._lists[number])
         return tuple(
-            Alternative(change, wheel, self._command(cell, near)) for change, near, wheel in self._cheapest[key]
+            Alternative(change, wheel, self._command(cell, near, change)) for change, near, wheel in self._cheapest[key]
         )
 
     def _rank(self, cell: Cell, fitting: list[tuple[Cell, Wheel]]) -> list[_Change]:
@@ -66,7 +84,11 @@ class Neighbours:
         patches = {cell.torch, *(known.patches[-1] for known in compat.torch.values())}
         abi = compat.abi(cell.torch, cell.cuda, cell.platform)
         # Of each torch minor the newest patch only, and the cell's own.
-        changes = [(_change(cell, near, abi), near, wheel) for near, wheel in fitting if near.torch in patches]
+        changes = [
+            (_change(cell, near, abi) | self._other_trust(wheel), near, wheel)
+            for near, wheel in fitting
+            if near.torch in patches
+        ]
         found: list[_Change] = []
         for change, near, wheel in sorted(changes, key=lambda row: self._cost(cell, row[1], row[0])):
             # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
@@ -76,9 +98,12 @@ class Neighbours:
                 break
         return found
 
-    def _fitting_on(self, cell: Cell, arch: Arch) -> int:
+    def _other_trust(self, wheel: Wheel) -> dict[str, str]:
+        return {} if wheel.provider in self._index.policy.trust else {"provider": wheel.provider}
+
+    def _fitting_on(self, cell: Cell) -> int:
         """The number of the list of cells that have a wheel on this GPU and platform; equal lists have one number."""
-        key = (arch, cell.platform)
+        key = (cell.arch, cell.platform)
         if key not in self._fitting:
             found = list(self._search(cell))
             content = tuple((near.python, near.torch, near.cuda, near.abi, wheel.url) for near, wheel in found)
@@ -97,7 +122,7 @@ class Neighbours:
                     near = replace(cell, python=python, torch=torch, cuda=cuda, abi=abi)
                     if number == 0 and judge_cell(near, self._index.facts, policy) is not None:
                         break  # each of its Pythons exists: what refuses one refuses all
-                    if (wheel := self._index.best(near)) is not None:
+                    if (wheel := self._index.best(near) or self._untrusted.best(near)) is not None:
                         yield near, wheel
 
     def _cost(self, cell: Cell, near: Cell, change: Mapping[str, str]) -> tuple[object, ...]:
@@ -107,7 +132,7 @@ class Neighbours:
         cuda = _tenths(near.cuda) - _tenths(cell.cuda)
         return (
             len(change),
-            ("cuda" in change, "torch" in change, "python" in change),
+            ("provider" in change, "cuda" in change, "torch" in change, "python" in change),
             abs(steps),
             abs(python),
             abs(cuda),
@@ -115,11 +140,15 @@ class Neighbours:
             near.python.free_threaded,
         )
 
-    def _command(self, cell: Cell, near: Cell) -> str:
+    def _command(self, cell: Cell, near: Cell, change: Mapping[str, str]) -> str:
         """The command that asks for the changed cell, under the name that the GPU was asked for by; a name that only
         the host's driver knows cannot be asked for, its architecture can."""
         gpu = cell.gpu if cell.gpu in self._index.facts.compat.gpus else None
-        return command_for(replace(near, arch=cell.arch, gpu=gpu), self._index.policy, self._oldest_glibc)
+        words = _words(replace(near, arch=cell.arch, gpu=gpu), self._index.policy, self._oldest_glibc)
+        beside = self._beside
+        if "provider" in change:
+            beside = beside | {"--provider": ",".join((*self._index.policy.trust, change["provider"]))}
+        return " ".join(map(_quote, itertools.chain(words, *beside.items())))
 
 
 def _tenths(cuda: Cuda) -> int:
@@ -143,7 +172,7 @@ def _change(cell: Cell, near: Cell, official: Abi) -> dict[str, str]:
     return change
 
 
-def command_for(cell: Cell, policy: Policy, oldest_glibc: Version | None) -> str:
+def _words(cell: Cell, policy: Policy, oldest_glibc: Version | None) -> list[str]:
     """The command that asks for exactly this cell, with what was asked beside the cell."""
     words = ["python", "-m", "wheel_resolver", "--torch", str(cell.torch), "--python", str(cell.python)]
     words += ["--cuda", str(cell.cuda)]
@@ -161,4 +190,4 @@ def command_for(cell: Cell, policy: Policy, oldest_glibc: Version | None) -> str
         words += ["--reuse", "measured"]
     if policy.flash_attn:
         words += ["--flash-attn", ",".join(str(wanted).removeprefix("==") for wanted in policy.flash_attn)]
-    return " ".join(map(_quote, words))
+    return words

@@ -17,6 +17,8 @@ from wheel_resolver.core.nearest import bits, closest_misses
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.core.wheel_rules import WHEEL_RULES, WheelRule
 
+_ONE = ord("1")
+
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
@@ -74,13 +76,11 @@ class WheelIndex:
         ranks: dict[tuple[object, ...], int] = {}
         return [ranks.setdefault(self._choice(wheel)[:3], len(ranks)) for wheel in self.wheels]
 
-    def _group(self, rule: WheelRule) -> list[tuple[Wheel, int]]:
-        """Wheels that a rule cannot tell apart: one of them, and the bits of all."""
-        groups: dict[Hashable, tuple[Wheel, int]] = {}
+    def _group(self, rule: WheelRule) -> list[list[int]]:
+        """The positions of wheels that a rule cannot tell apart. No bits: these are as wide as all wheels."""
+        groups: dict[Hashable, list[int]] = {}
         for position, wheel in enumerate(self.wheels):
-            key = rule.of_wheel(wheel)
-            first, mask = groups.get(key, (wheel, 0))
-            groups[key] = (first, mask | 1 << position)
+            groups.setdefault(rule.of_wheel(wheel), []).append(position)
         return list(groups.values())
 
     def verdicts(self, cell: Cell) -> Verdicts:
@@ -103,10 +103,12 @@ class WheelIndex:
         key = (number, rule.of_cell(cell))
         known = self._refused.get(key)
         if known is None:
-            refused = 0
-            for wheel, mask in self._groups[number]:
-                if rule.check(wheel, cell, self.facts, self.policy) is not None:
-                    refused |= mask
+            digits = bytearray(b"0") * (len(self.wheels) + 1)  # of a binary number, whose last is the first wheel's
+            for group in self._groups[number]:
+                if rule.check(self.wheels[group[0]], cell, self.facts, self.policy) is not None:
+                    for position in group:
+                        digits[-1 - position] = _ONE
+            refused = int(digits, 2)
             known = self._refused[key] = self._numbers.setdefault(refused, len(self._sets))
             if known == len(self._sets):
                 self._sets.append(refused)

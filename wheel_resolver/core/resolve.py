@@ -8,7 +8,9 @@ Fallback      no wheel fits: torch's own SDPA runs instead
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from packaging.version import Version
 
 from matrix import Arch, Cell
 from matrix.compat import minor_of
@@ -18,7 +20,7 @@ from wheel_resolver.core.index import Verdicts, WheelIndex
 from wheel_resolver.core.source_build import SourceBuild, plan_source_build
 from wheel_resolver.core.trust import trust_words
 from wheel_resolver.core.wheel import Wheel
-from wheel_resolver.core.wheel_checks import reuse_evidence
+from wheel_resolver.core.wheel_checks import reuse_evidence, reuse_window
 from wheel_resolver.core.wheel_rules import WHEEL_RULES
 
 FLASH_ATTENTION = "flash_attention_2"
@@ -166,9 +168,21 @@ def _why_fallback(
         return gpu.name, f"no flash-attn wheel runs on {cell.gpu_text}: {detail}"
     if alone:
         return alone[0].name, _none_at_all(alone[0].name, cell, index)
-    rule = next(rule for rule in WHEEL_RULES if rule.name == nearest[0].rule)
-    place = f"Python {cell.python} with torch {minor_of(cell.torch)} and CUDA {cell.cuda.major}"
-    return rule.name, f"no flash-attn wheel fits {place}: the nearest is refused, {nearest[0].detail}"
+    rule_name, torch = nearest[0].rule, minor_of(cell.torch)
+    if rule_name == "torch":
+        place = f"Python {cell.python} with CUDA {cell.cuda.major}"
+        return rule_name, f"no flash-attn wheel for torch {torch} fits {place}{_could_be_reused(cell, index)}"
+    place = f"Python {cell.python} with torch {torch} and CUDA {cell.cuda.major}"
+    return rule_name, f"no flash-attn wheel fits {place}: the nearest is refused, {nearest[0].detail}"
+
+
+def _could_be_reused(cell: Cell, index: WheelIndex) -> str:
+    """Say that a wheel for another torch minor was seen to load on the cell's, where one is there and nobody asked."""
+    for row in () if index.policy.reuse else index.facts.compat.flash_attn.reuse:
+        other = replace(cell, torch=Version(row.wheel_torch))
+        if reuse_window(row.wheel_torch, cell, index.facts) is not None and index.best(other) is not None:
+            return f"; one for torch {row.wheel_torch} was seen to load there: --reuse measured"
+    return ""
 
 
 def _none_at_all(rule: str, cell: Cell, index: WheelIndex) -> str:
@@ -189,7 +203,7 @@ def _none_at_all(rule: str, cell: Cell, index: WheelIndex) -> str:
         "provider": "from a trusted provider",
         "known_broken": "that is not known to be broken there",
     }
-    return f"no flash-attn wheel exists {missing[rule]}"
+    return f"no flash-attn wheel exists {missing[rule]}{_could_be_reused(cell, index) if rule == 'torch' else ''}"
 
 
 #: Every rule's name, for documentation and tests.

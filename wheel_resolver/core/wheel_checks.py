@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 from packaging.version import Version
 
 from matrix import Abi, Cell
 from matrix.compat import Reuse, minor_of
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.wheel import Wheel
+
+_MANYLINUX = re.compile(r"manylinux_(\d{1,3})_(\d{1,3})_")
+
+#: The names that older manylinux tags have in PEP 600.
+_BEFORE_PEP_600 = {
+    "manylinux1_": "manylinux_2_5_",
+    "manylinux2010_": "manylinux_2_12_",
+    "manylinux2014_": "manylinux_2_17_",
+}
 
 
 def python_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
@@ -116,11 +127,30 @@ def lacks_code(version: Version, cell: Cell, facts: Facts) -> str | None:
 
 
 def glibc_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
-    """The base image's glibc has the symbols that the wheel needs; without them the import fails."""
-    needed = facts.compat.flash_attn.glibc_needed(wheel.name.flash_attn)
+    """The base image's glibc has the symbols that the wheel needs; without them the import fails.
+
+    A manylinux tag says what it needs; of other wheels, as the official ones are, it was measured.
+    """
+    needed = promised_glibc(wheel.name.platform) or facts.compat.flash_attn.glibc_needed(wheel.name.flash_attn)
     if policy.glibc is None or needed is None or policy.glibc >= needed:
         return None
     return f"needs glibc {needed}, the base has {policy.glibc}"
+
+
+def promised_glibc(platform: str) -> Version | None:
+    """The oldest glibc that a set of platform tags promises to run on; None where one of them promises nothing.
+
+    >>> promised_glibc("manylinux_2_24_x86_64.manylinux2014_x86_64"), promised_glibc("linux_x86_64")
+    (<Version('2.17')>, None)
+    """
+    promised = []
+    for tag in platform.split("."):
+        name = next((new + tag.removeprefix(old) for old, new in _BEFORE_PEP_600.items() if tag.startswith(old)), tag)
+        found = _MANYLINUX.match(name)
+        if found is None:
+            return None
+        promised.append(Version(f"{found[1]}.{found[2]}"))
+    return min(promised)
 
 
 def version_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001

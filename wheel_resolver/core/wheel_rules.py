@@ -125,12 +125,13 @@ WHEEL_RULES = (
     ),
     WheelRule(
         "glibc",
-        "wheels since 2.8.0.post2 need GLIBC_2.32; bullseye, Ubuntu 20.04 and RHEL 8 are older",
-        "compat.yaml: flash_attn.glibc",
-        Example(_GOOD),
+        "wheels since 2.8.0.post2 need GLIBC_2.32; bullseye, Ubuntu 20.04 and RHEL 8 are older; a manylinux tag says "
+        "what its wheel needs",
+        "compat.yaml: flash_attn.glibc; PEP 600",
+        Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-manylinux_2_28_x86_64.whl", "--glibc 2.31"),
         Example(_GOOD, "--glibc 2.31"),
         lambda cell: None,  # noqa: ARG005
-        lambda wheel: wheel.name.version,
+        lambda wheel: (wheel.name.version, wheel.name.platform),
         glibc_fits,
     ),
     WheelRule(
@@ -146,7 +147,7 @@ WHEEL_RULES = (
     WheelRule(
         "provider",
         "a wheel is code that runs with the service's rights",
-        "the matrix names the providers that it trusts",
+        "matrix.yaml: providers, or --provider",
         Example(_GOOD),
         Example(_GOOD, provider="someone/else"),
         lambda cell: None,  # noqa: ARG005

@@ -49,6 +49,8 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         DataError: it is no whole zip file, or one that would write outside its folder or fill the disk.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise DataError(f"{path}: is not a file", remedy="name a wheel's file")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive.infolist())

@@ -21,7 +21,7 @@ from wheel_resolver.fetching.fetch import fetch_unpinned
 from wheel_resolver.files import write_atomic
 from wheel_resolver.lock import LOCK_FILE, Lock, dumps, read
 from wheel_resolver.locked.locking import Tools, make_lock
-from wheel_resolver.locked.pinned import require_known
+from wheel_resolver.locked.pinned import pinned_wheels, require_known
 from wheel_resolver.upstream.catalogue import Catalogue
 from wheel_resolver.upstream.source import Mode, load_catalogue
 
@@ -33,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
     path: Path = options.output
     if options.upgrade:
         require_known(options.upgrade, project.matrix.targets)
+    before = _text(path)
     old = None if options.upgrade == [] or not path.exists() else _less(read(path), options.upgrade or ())
 
+    _refuse_strangers(old, project, display_name(path))
     offline = options.offline or (options.check and not options.refresh)
 
     @cache
@@ -49,9 +51,11 @@ def main(argv: Sequence[str]) -> int:
 
     tools = Tools(catalogue, None if offline else _compute, say)
     lock = make_lock(project, old, tools, upgrade=False)  # what is to be upgraded has no pin left
-    before, after = _text(path), dumps(lock)
+    after = dumps(lock)
     changed = before != after
     if changed and not options.check:
+        if _text(path) != before:
+            raise DataError(f"{display_name(path)}: another run wrote it meanwhile", remedy="run this one again")
         try:
             write_atomic(path, after)
         except OSError as error:
@@ -91,6 +95,27 @@ def _moved(project: Project, lock: Lock, now: Catalogue) -> _Moved:
 def _less(lock: Lock, upgrade: Collection[str]) -> Lock:
     """The lock without the pins of some targets: these are chosen anew."""
     return Lock({name: target for name, target in lock.targets.items() if name not in upgrade})
+
+
+def _refuse_strangers(old: Lock | None, project: Project, place: str) -> None:
+    """Refuse a pin whose digest is not the one that was known when the snapshot was made.
+
+    Raises:
+        DataError: the lock was edited by hand, or upstream replaced a file.
+    """
+    from wheel_resolver.locked.watch_cli import shipped_catalogue  # noqa: PLC0415 - where there is a pin
+
+    pins = pinned_wheels(old.targets.values()) if old is not None else ()
+    known = {(wheel.provider, wheel.filename): wheel.sha256 for wheel in shipped_catalogue(project.compat).wheels}
+    for pin in pins:
+        wheel, users = pin.wheel, " ".join(pin.targets)
+        listed = known.get((wheel.provider, wheel.name)) or wheel.sha256
+        if listed != wheel.sha256:
+            raise DataError(
+                f"{place}: {users}: the sha256 of {wheel.name} is {wheel.sha256}, and {wheel.provider} lists {listed}",
+                remedy=f"restore the lock, or take what is listed: python -m wheel_resolver lock --upgrade {users}; "
+                "where upstream replaced the file, ask its maintainers, and renew the snapshot first",
+            )
 
 
 def _text(path: Path) -> str:

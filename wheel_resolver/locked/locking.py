@@ -50,9 +50,8 @@ def _lock_target(target: Target, project: Project, pin: LockedTarget | None, too
         return _entry(target, cells, target.attention.value, target.attention.because)
     facts = Facts(project.compat, project.known_broken)
     policy = _policy(target, project)
-    if pin is not None and pin.wheel is not None and _still_fits(pin.wheel, cells, facts, policy):
-        wheel = pin.wheel
-    else:
+    wheel = _kept(pin.wheel, cells, facts, policy) if pin is not None and pin.wheel is not None else None
+    if wheel is None:
         wheel = _choose(target, cells, WheelIndex(tools.catalogue().wheels, facts, policy), tools)
     archs = ", ".join(map(str, _archs(cells)))
     reason = (
@@ -69,14 +68,14 @@ def _policy(target: Target, project: Project) -> Policy:
     return default_policy(project.compat, flash_attn=wanted, trust=project.matrix.trust, reuse=project.matrix.reuse)
 
 
-def _still_fits(pin: LockedWheel, cells: tuple[Cell, ...], facts: Facts, policy: Policy) -> bool:
-    """Whether no rule of today refuses the pinned wheel."""
+def _kept(pin: LockedWheel, cells: tuple[Cell, ...], facts: Facts, policy: Policy) -> LockedWheel | None:
+    """The pinned wheel, with what today's facts say of it; None where a rule of today refuses it."""
     name = WheelName.parse(pin.name)
     if name is None:
-        return False
+        return None
     wheel = Wheel(name, pin.name, pin.url, pin.sha256, pin.size, pin.tag, pin.provider, pin.updated_at)
     index = WheelIndex([wheel], facts, policy)
-    return all(index.fitting(cell) for cell in cells)
+    return _pin(wheel, pin.sha256, pin.digest, index) if all(index.fitting(cell) for cell in cells) else None
 
 
 def _choose(target: Target, cells: tuple[Cell, ...], index: WheelIndex, tools: Tools) -> LockedWheel:

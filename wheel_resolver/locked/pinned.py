@@ -58,7 +58,11 @@ def pinned_wheels(targets: Iterable[LockedTarget]) -> tuple[Pinned, ...]:
 def without_wheel(target: LockedTarget) -> str:
     """Why a target has no wheel, in a sentence."""
     if target.source_build is not None:
-        return f"{target.name}: {target.source_build.sdist} is compiled: {target.reason}"
+        build = target.source_build
+        return (
+            f"{target.name}: no wheel: {build.sdist} is compiled; the image's build takes it from the package index "
+            f"that pip is set to, by its sha256 {build.sha256}"
+        )
     return f"{target.name}: {target.attention}, no wheel: {target.reason}"
 
 

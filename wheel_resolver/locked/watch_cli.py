@@ -6,20 +6,24 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from matrix import Compat, load_project
+from matrix import Compat, Project, load_project
 from matrix.cli import say
-from matrix.errors import ExitCode
+from matrix.errors import DataError, ExitCode
 from wheel_resolver.asking.answer import cell_to_json
-from wheel_resolver.lock import read
+from wheel_resolver.fetching.fetch import cache_folder
+from wheel_resolver.lock import Lock, read
 from wheel_resolver.locked.pinned import add_lock_option
-from wheel_resolver.locked.watching import Change, compare
+from wheel_resolver.locked.watching import Change, compare, settle
 from wheel_resolver.upstream import snapshot
-from wheel_resolver.upstream.catalogue import Catalogue, build_catalogue
-from wheel_resolver.upstream.source import Mode, load_catalogue
+from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue
+from wheel_resolver.upstream.github import api_from, list_releases
+from wheel_resolver.upstream.ladder import REFRESH_S, TIME
+from wheel_resolver.upstream.source import Mode, cache_path, load_catalogue
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,19 +32,51 @@ def main(argv: Sequence[str]) -> int:
     project = load_project(options.matrix)
     lock = read(options.lock)
     before = shipped_catalogue(project.compat, options.snapshot)
-    loaded = load_catalogue(
-        project.compat, Mode.REFRESH, environment=os.environ, now=datetime.now(UTC), providers=project.matrix.providers
-    )
-    for note in loaded.notes:
-        say(f"note: {note}")
-    changes = compare(project, lock, before, loaded.catalogue)
+    now, conflicts = _listed_now(project, lock, before)
+    changes = (*conflicts, *compare(project, lock, before, now))
     if options.json:
-        print(json.dumps(to_json(before, loaded.catalogue, changes), indent=1))
+        print(json.dumps(to_json(before, now, changes), indent=1))
     else:
         print(render(changes))
     attention = any(change.attention for change in changes)
-    say(f"{loaded.catalogue.listed} wheels listed now, {before.listed} in the snapshot of {before.as_of[:10]}")
+    say(f"{now.listed} wheels listed now, {before.listed} in the snapshot of {before.as_of[:10]}")
     return ExitCode.NEGATIVE if attention else ExitCode.OK
+
+
+def _listed_now(project: Project, lock: Lock, before: Catalogue) -> tuple[Catalogue, tuple[Change, ...]]:
+    """The catalogue of now; also the official listings that contradict each other, which stop every other verb."""
+    providers = project.matrix.providers
+    try:
+        loaded = load_catalogue(
+            project.compat, Mode.REFRESH, environment=os.environ, now=datetime.now(UTC), providers=providers
+        )
+    except DataError:
+        found = _settled(project, lock, before)
+        if not found[1]:
+            raise
+        return found
+    for note in loaded.notes:
+        say(f"note: {note}")
+    return loaded.catalogue, ()
+
+
+def _settled(project: Project, lock: Lock, before: Catalogue) -> tuple[Catalogue, tuple[Change, ...]]:
+    """List the official releases again (their pages are cached) and settle what is disputed; no other provider's."""
+    compat, repository = project.compat, project.compat.flash_attn.repository
+    api = api_from(os.environ, compat.origins["github_api"])
+    pages = cache_folder() / "pages" / cache_path(api, repository, cache_folder()).stem
+    releases, conflicts = settle(list_releases(api, repository, timeout_s=REFRESH_S, folder=pages), lock, before)
+    catalogue = build_catalogue(
+        releases,
+        repository=repository,
+        origin=compat.origins["github_downloads"],
+        source="network",
+        as_of=datetime.now(UTC).strftime(TIME),
+        stale=False,
+    )
+    others = [provider.name for provider in project.matrix.providers if provider.name != repository]
+    silent = tuple(Listed(name, "none", "", stale=True, wheels=0) for name in others)
+    return replace(catalogue, providers=(*catalogue.providers, *silent)), conflicts
 
 
 def shipped_catalogue(compat: Compat, path: Path = snapshot.SHIPPED) -> Catalogue:

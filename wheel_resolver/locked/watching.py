@@ -1,5 +1,6 @@
 """Compare upstream with what is committed, the lock and the snapshot, and say what changed for us. Pure.
 
+    listings        one name, two digests                           against each other
     locked wheels   vanished, another digest, another place         against lock.yaml
     targets         a better wheel; can move to flash_attention_2   against lock.yaml, and the snapshot
     cells           can move, fall back, get a newer flash-attn     against the snapshot
@@ -10,7 +11,7 @@ that was known then, is no news. A new snapshot and a new lock, committed, make 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from matrix import Cell, Project, Target
@@ -20,8 +21,9 @@ from matrix.expand import expand
 from wheel_resolver.asking.cells_text import where
 from wheel_resolver.core.facts import Facts, default_policy
 from wheel_resolver.core.index import WheelIndex
+from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.resolve import FLASH_ATTENTION, Match, Resolution, resolve
-from wheel_resolver.core.wheel import Wheel
+from wheel_resolver.core.wheel import Release, Wheel
 from wheel_resolver.lock import Lock, LockedTarget, LockedWheel
 from wheel_resolver.locked.locking import Tools, make_lock
 from wheel_resolver.locked.pinned import pinned_wheels
@@ -29,6 +31,7 @@ from wheel_resolver.upstream.catalogue import Catalogue
 
 #: Each kind of change, and whether somebody should act on it.
 KINDS = {
+    "conflict": True,
     "digest": True,
     "vanished": True,
     "replaced": True,
@@ -72,6 +75,46 @@ def compare(project: Project, lock: Lock, before: Catalogue, now: Catalogue) -> 
     changes += _uploads(before, now)
     order = list(KINDS)
     return tuple(sorted(changes, key=lambda change: order.index(change.kind)))
+
+
+def settle(
+    releases: Iterable[Release], lock: Lock, before: Catalogue
+) -> tuple[tuple[Release, ...], tuple[Change, ...]]:
+    """Leave of each name that is listed with two digests the known one, so that the rest can be compared.
+
+    Known is what the lock has, else the catalogue ``before``; a new name that is disputed is left out.
+    """
+    releases = tuple(releases)
+    tags: dict[str, dict[str, str]] = {}  # name: digest: the first tag that has it
+    for release in releases:
+        for asset in release.assets:
+            if asset.sha256 is not None and WheelName.parse(asset.name) is not None:
+                tags.setdefault(asset.name, {}).setdefault(asset.sha256, release.tag)
+    disputed = {name: digests for name, digests in tags.items() if len(digests) > 1}
+    pins = {pin.wheel.name: pin for pin in pinned_wheels(lock.targets.values())}
+    known = {**_digests(before), **{name: pin.wheel.sha256 for name, pin in pins.items()}}
+    taken = {
+        name: known[name] if known[name] in digests else next(iter(digests))
+        for name, digests in disputed.items()
+        if name in known
+    }
+    changes = []
+    for name, digests in disputed.items():
+        listed = ", ".join(f"{sha256} on tag {tag}" for sha256, tag in digests.items())
+        text = f"{name} has {len(digests)} digests: {listed}; use none before the maintainers explain it"
+        changes.append(Change("conflict", ", ".join(pins[name].targets) if name in pins else name, text))
+    kept = tuple(
+        replace(
+            release,
+            assets=tuple(
+                asset
+                for asset in release.assets
+                if asset.name not in disputed or asset.sha256 == taken.get(asset.name, "none of them")
+            ),
+        )
+        for release in releases
+    )
+    return kept, tuple(changes)
 
 
 def _locked(lock: Lock, now: Catalogue) -> Iterator[Change]:

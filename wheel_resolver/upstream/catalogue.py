@@ -129,7 +129,7 @@ def _merge(one: Wheel, other: Wheel) -> Wheel:
         raise DataError(
             f"{one.provider}: {one.filename} has two digests: {one.sha256} on tag {one.tag}, "
             f"{other.sha256} on tag {other.tag}",
-            remedy="do not use either before the maintainers explain it",
+            remedy="do not use either before the maintainers explain it, then ask with --refresh",
         )
     best, rest = (other, one) if other.sha256 and not one.sha256 else (one, other)
     return replace(best, size=best.size or rest.size) if best.sha256 == rest.sha256 else best

@@ -21,6 +21,10 @@ from wheel_resolver.upstream.urls import is_safe, origin_of
 
 #: A page holds 100 releases; flash-attention had 3 pages in 2026. More than this is no list of releases.
 MAX_PAGES = 50
+#: Releases and their files together; the official ones had some thousands in 2026.
+MAX_LISTED = 100_000
+#: A page of GitHub's has one value to 40 bytes; two to three bytes a value, in 64 MB, would take gigabytes of memory.
+MAX_VALUES = 2_000_000
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _MAX_TAG = 250
@@ -77,16 +81,20 @@ def list_releases(api: Api, repository: str, *, timeout_s: float, folder: Path |
     releases: list[Release] = []
     while url is not None:
         if url in seen or len(seen) == MAX_PAGES:
-            raise NetworkError(f"{api.url}: its list of releases does not end: page {len(seen)} links to {url}")
+            raise NetworkError(f"{api.url}: its list of releases does not end: given up after page {len(seen)}")
         if seen and origin_of(url) != origin_of(api.url):
             raise NetworkError(f"{api.url}: its next page is on another host")
         seen.add(url)
         rows, url = pages.get(url, lambda body: _rows(api, body))
         releases += [release for row in rows if (release := _release(row)) is not None]
+        if sum(1 + len(release.assets) for release in releases) > MAX_LISTED:
+            raise NetworkError(f"{api.url}: it lists more than {MAX_LISTED:,} releases and files")
     return tuple(releases)
 
 
 def _rows(api: Api, body: bytes) -> list[Any]:
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        raise NetworkError(f"{api.url}: a page holds more than {MAX_VALUES:,} values, so it is no list of releases")
     try:
         rows = json.loads(body)
     except (ValueError, RecursionError):

@@ -73,7 +73,8 @@ def climb(rungs: Rungs, mode: Mode, now: datetime, notes: list[str]) -> Listing 
         except NetworkError as error:
             if mode is Mode.REFRESH:
                 raise
-            notes.append(f"cannot list the releases now: {error.what}")
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            notes.append(f"cannot list the releases now: {error.what}{remedy}")
     if cached is not None:
         return _listing(cached, "cache", now)
     return None if rungs.shipped is None else _listing(rungs.shipped(), "snapshot", now)

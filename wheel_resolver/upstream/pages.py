@@ -29,6 +29,13 @@ RETRIES = 2
 _CHUNK_BYTES = 1 << 16
 _OK, _UNCHANGED = 200, 304
 _AGAIN = frozenset({429, 500, 502, 503, 504})
+_MOVED = "check the URL: a redirect is not followed, since it could lead anywhere"
+_REMEDIES = {
+    401: "the token is not accepted: renew GH_TOKEN or GITHUB_TOKEN, or unset it",
+    403: "the token may not read this, or a proxy forbids it: check GH_TOKEN and HTTPS_PROXY",
+    404: "check the URL: nothing is there, or not for this token",
+    **dict.fromkeys((301, 302, 303, 307, 308), _MOVED),
+}
 
 
 class _TransientError(Exception):
@@ -119,14 +126,28 @@ class Pages:
             with self._session.send(request, timeout=left, allow_redirects=False, **settings) as answer:
                 return self._page(request, answer, read)
         except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
-            raise _TransientError(NetworkError(f"{self._place}: {type(error).__name__}"), None) from None
+            raise _TransientError(self._failed("the connection was cut", error), None) from None
+        except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError) as error:
+            raise self._failed("the answer cannot be unpacked", error) from None
+        except requests.exceptions.SSLError as error:
+            trusted = "set REQUESTS_CA_BUNDLE to the certificates that this network uses"
+            raise self._failed("no safe connection", error, trusted) from None
+        except requests.exceptions.ProxyError as error:
+            raise self._failed("the proxy does not let it through", error, "check HTTPS_PROXY and NO_PROXY") from None
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise self._failed("no answer in time", error) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
-            raise NetworkError(f"{self._place}: {type(error).__name__}") from None
+            raise self._failed("cannot be reached", error) from None
+
+    def _failed(self, what: str, error: Exception, remedy: str | None = None) -> NetworkError:
+        """The kind of failure only: what a client says of it may hold the proxy's password."""
+        return NetworkError(f"{self._place}: {what} ({type(error).__name__})", remedy=remedy)
 
     def _page(
         self, request: requests.PreparedRequest, answer: requests.Response, read: Callable[[bytes], T]
     ) -> tuple[T, str | None]:
-        if answer.status_code == _UNCHANGED and self._cache is not None:
+        # An "unchanged" that was not asked for would be asked for again without end.
+        if answer.status_code == _UNCHANGED and self._cache is not None and "If-None-Match" in request.headers:
             kept = self._cache.unchanged(request, answer.raw)
             try:
                 if kept is not None:
@@ -149,11 +170,10 @@ class Pages:
         if status == _OK:
             return
         if status in {403, 429} and answer.headers.get("X-RateLimit-Remaining") == "0":
-            raise NetworkError(
-                f"{self._place}: the rate limit is used up",
-                remedy="set GH_TOKEN (60 requests an hour without, 5,000 with)",
-            )
-        error = NetworkError(f"{self._place}: status {status}")
+            known = "Authorization" in answer.request.headers
+            more = "ask again within the hour" if known else "set GH_TOKEN (60 requests an hour without, 5,000 with)"
+            raise NetworkError(f"{self._place}: the rate limit is used up", remedy=more)
+        error = NetworkError(f"{self._place}: status {status}", remedy=_REMEDIES.get(status))
         if status in _AGAIN or (status == 403 and "Retry-After" in answer.headers):  # noqa: PLR2004 - GitHub's second limit
             raise _TransientError(error, answer.raw)
         raise error

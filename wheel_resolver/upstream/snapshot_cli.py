@@ -24,7 +24,7 @@ from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.files import write_atomic
 from wheel_resolver.upstream import snapshot
-from wheel_resolver.upstream.catalogue import without_usual_urls
+from wheel_resolver.upstream.catalogue import build_catalogue, without_usual_urls
 from wheel_resolver.upstream.github import api_from, list_releases
 from wheel_resolver.upstream.ladder import REFRESH_S, TIME
 from wheel_resolver.upstream.pages import Background
@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     new, left_out = shipped_form(_listed())
     if not any(release.assets for release in new.releases):
         raise NetworkError(f"{new.repository}: its list of releases holds no wheel", remedy="check GITHUB_API_URL")
+    _refuse_conflicts(new)
     if old is not None and old.repository == new.repository and old.releases == new.releases:
         new = replace(new, as_of=old.as_of)
     difference = compare(old.releases if old else (), new.releases)
@@ -63,6 +64,11 @@ def main(argv: Sequence[str]) -> int:
         say(f"left out, not a wheel name that we read: {json.dumps(name[:100])}")
     say(f"{display_name(path)}: {_outcome(difference, changed=changed, check=options.check)}")
     return ExitCode.NEGATIVE if options.check and changed else ExitCode.OK
+
+
+def _refuse_conflicts(new: Snapshot) -> None:
+    """See that a catalogue can be made of it: a snapshot with two digests for one name would stop every question."""
+    build_catalogue(new.releases, repository=new.repository, origin="", source="network", as_of=new.as_of, stale=False)
 
 
 def shipped_form(listed: Snapshot) -> tuple[Snapshot, tuple[str, ...]]:
