@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -65,11 +66,20 @@ def bake(
         "--file", "dockerfiles/docker-bake.json", "--file", str(override.relative_to(workspace.root)),
         "--set", f"{target}.output={output}", target,
     ]  # fmt: skip
+    # Else buildx loads each stage that others take as a context too, as a nameless image packed with gzip, and what is
+    # built from it keeps those layers.
+    environment = os.environ | {"BUILDX_NO_DEFAULT_LOAD": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w", buffering=1, encoding="utf-8") as file,
         subprocess.Popen(
-            command, cwd=workspace.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            cwd=workspace.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
