@@ -113,7 +113,14 @@ def failing_step(text: str) -> str:
     names = re.findall(rf"^{number} (\[.*?\])", text, re.MULTILINE)
     said = re.findall(rf"^{number} \d+\.\d+ (.*\S.*)$", text, re.MULTILINE)
     error = re.sub(r'process "/bin/sh -c .*" did not complete successfully: ', "", error)
-    return ": ".join([*names[:1], *_last_words(said), _shortened(error)])
+    return ": ".join([*names[:1], *_last_words(said), _shortened(error)]) + _meaning(error)
+
+
+def _meaning(error: str) -> str:
+    """What an error means that names something else."""
+    # containerd asks one unpacker after the other, and tells what the last one said, which is for no layer of ours
+    unpacking = "unsupported diff media type" in error
+    return " (the engine cannot unpack a layer: most often no space left on device)" if unpacking else ""
 
 
 def _shortened(text: str) -> str:
