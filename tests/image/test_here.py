@@ -70,7 +70,7 @@ def test_ctrl_c_stops_the_build_and_is_exit_130(make_space: Callable[[str], Spac
         start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (log.exists() and "[torch 1/1]" in log.read_text()):
+    while time.monotonic() < deadline and not (log.exists() and " torch 1/1]" in log.read_text()):
         assert process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
