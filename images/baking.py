@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from docker.errors import DockerException, ImageNotFound
 from docker.models.images import Image
 
-from images.alone import alone
 from images.bake import BuildError, BuildOptions, bake
 from images.bases import BaseProvider, UnavailableError
 from images.budget import weigh
@@ -29,6 +29,7 @@ from images.render import require_fresh
 from images.results import Built
 from matrix.cli import say
 from matrix.errors import NetworkError, WheelwrightError
+from wheel_resolver.files import alone
 
 
 def build_targets(
@@ -57,7 +58,7 @@ def _build_one(run: Run, item: Planned) -> Built:
     """Build one target of this checkout, which no other run may do at the same time; a failure is an answer too."""
     name, tag = item.target.name, image_tag(item.target.name)
     build = run.workspace.build
-    with alone(build / "locks" / f"{name}.lock", f"another build of {name} runs here"):
+    with alone(build / "locks" / f"{name}.lock", partial(say, f"another build of {name} runs here: waiting")):
         start = time.monotonic()
         try:
             built = _stage_and_bake(run, item, build / "logs" / f"{name}.build.log")
@@ -91,7 +92,7 @@ def _stage_and_bake(run: Run, item: Planned, log: Path) -> Built:
             f"bake is done, and engine {engine.host} has no {tag}: another engine's builder is in use", log
         )
     built = Built(name, "built", tag, staged.how, str(image.id), log=str(log), archive=archive)
-    return weighed(engine, workspace, built)
+    return weighed(engine, workspace, built, image)
 
 
 @contextmanager
@@ -136,13 +137,13 @@ def _export(run: Run, name: str, staged: Staged, packed: str) -> str | None:
     return str(archive)
 
 
-def weighed(engine: Engine, workspace: Workspace, built: Built) -> Built:
+def weighed(engine: Engine, workspace: Workspace, built: Built, image: Image) -> Built:
     """What was built, with its weight, judged by its target's budget."""
     targets = workspace.project.matrix.targets
     target = targets[built.target]
     siblings = [name for name, other in targets.items() if other.stack == target.stack and name != target.name]
     found = [image for image in (_image(engine, image_tag(name)) for name in siblings) if image is not None]
-    weight = weigh(engine, engine.client.images.get(built.tag), found)
+    weight = weigh(engine, image, found)
     return replace(built, weight=weight, over=tuple(weight.over(target.budget)))
 
 

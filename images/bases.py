@@ -10,19 +10,20 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from images import apt
-from images.alone import alone
 from images.engine import Engine
 from images.recipe import Recipe, Stack
 from matrix import Compat
 from matrix.cli import say
 from matrix.errors import WheelwrightError
 from wheel_resolver.fetching.fetch import cache_folder
+from wheel_resolver.files import alone
 
 MODES = ("auto", "registry", "bootstrap")
 BOOTSTRAP_PACKAGES = ("ca-certificates", "python3")
@@ -175,7 +176,9 @@ def bootstrap(client: docker.DockerClient, suite: str) -> str:
     made_of = hashlib.sha256("\n".join((*BOOTSTRAP_PACKAGES, *BOOTSTRAP_OPTIONS)).encode()).hexdigest()
     name = f"{suite}-{made_of[:8]}"
     tag = f"wheelwright-base:{name}"
-    with alone(cache_folder() / "locks" / f"base-{name}.lock", f"another run bootstraps {suite}"):
+    with alone(
+        cache_folder() / "locks" / f"base-{name}.lock", partial(say, f"another run bootstraps {suite}: waiting")
+    ):
         try:
             client.images.get(tag)
         except ImageNotFound:

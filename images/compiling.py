@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 from images.recipe import Recipe
@@ -51,7 +52,7 @@ def keep_wheel(key: str, made: Path) -> Path:
     sha256 = target.with_name(f"{made.name}.sha256")
     sha256.write_text(f"{file_sha256(made)}\n", encoding="utf-8")
     part = folder / f".{made.name}.{os.getpid()}"
-    part.write_bytes(made.read_bytes())
+    shutil.copyfile(made, part)
     part.replace(target)
     return target
 

@@ -9,11 +9,11 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from images import caches, graph, quoting, staging
-from images.alone import alone
 from images.bake import BuildOptions, bake
 from images.bases import BaseProvider
 from images.compiling import compiled_wheel, keep_wheel, max_jobs, wheel_key
@@ -26,6 +26,7 @@ from images.requirement_files import Pin
 from images.uv import uv_executable
 from matrix.cli import say
 from wheel_resolver.fetching.fetch import cache_folder, fetch
+from wheel_resolver.files import alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def fetch_wheel(recipe: Recipe) -> Path | None:
 
 def _staging(workspace: Workspace) -> AbstractContextManager[None]:
     """Targets share folders of staged files: one run at a time changes them."""
-    return alone(workspace.build / "locks" / "staging.lock", "another run stages files here")
+    return alone(workspace.build / "locks" / "staging.lock", partial(say, "another run stages files here: waiting"))
 
 
 def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
@@ -135,7 +136,10 @@ def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
     """
     workspace = run.workspace
     key = wheel_key(recipe, staged.toolkit)
-    with alone(cache_folder() / "locks" / f"{key}.lock", f"another run compiles flash-attn for {recipe.name}"):
+    with alone(
+        cache_folder() / "locks" / f"{key}.lock",
+        partial(say, f"another run compiles flash-attn for {recipe.name}: waiting"),
+    ):
         wheel = compiled_wheel(key)
         if wheel is None:
             jobs = max_jobs()

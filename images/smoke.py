@@ -33,4 +33,4 @@ def _as_built(engine: Engine, workspace: Workspace, name: str) -> Built:
         image = engine.client.images.get(tag)
     except ImageNotFound:
         return Built(name, "failed", tag, f"engine {engine.host} has no image {tag}: build it first")
-    return weighed(engine, workspace, Built(name, "built", tag, "", str(image.id)))
+    return weighed(engine, workspace, Built(name, "built", tag, "", str(image.id)), image)

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix.errors import DataError
+from wheel_resolver.files import alone
 
 if TYPE_CHECKING:
     from wheel_resolver.fetching.download import Progress
-
-#: Another process's download is said after so many seconds.
-_SAY_AFTER_S = 1.0
 
 
 def cache_folder() -> Path:
@@ -68,7 +66,9 @@ def fetch(
     with _disk_errors(folder or cache_folder()):
         if (found := cached(sha256, name, folder)) is not None:
             return found
-        with _alone(sha256, folder, waiting):
+        base = folder or cache_folder()
+        (base / "files" / sha256).mkdir(parents=True, exist_ok=True)
+        with alone(base / "locks" / f"{sha256}.lock", waiting):
             if (found := cached(sha256, name, folder)) is not None:  # another process has just put it there
                 return found
             return _bring(url, sha256, target, size, progress)
@@ -103,28 +103,6 @@ def _bring(url: str, sha256: str, target: Path, size: int | None, progress: Prog
     part.path.replace(target)  # whole or not at all
     part.drop()
     return target
-
-
-@contextlib.contextmanager
-def _alone(sha256: str, folder: Path | None, waiting: Callable[[], None] | None) -> Iterator[None]:
-    """Hold the one right to fetch this digest; the system gives it back when a process dies, however it dies."""
-    import filelock  # noqa: PLC0415 - what is in the cache needs no lock
-
-    base = folder or cache_folder()
-    path = base / "locks" / f"{sha256}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (base / "files" / sha256).mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=_SAY_AFTER_S)
-    except filelock.Timeout:
-        if waiting is not None:
-            waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
