@@ -106,11 +106,11 @@ def failing_step(text: str) -> str:
     failed = [row for row in found if "context canceled" not in row[1]] or found
     errors = [line for line in text.splitlines() if line.startswith("ERROR")] or text.splitlines() or ["no output"]
     ended = set(re.findall(r"^(#\d+) (?:DONE|CACHED|CANCELED)", text, re.MULTILINE))
-    begun = [number for number in re.findall(r"^(#\d+) \[", text, re.MULTILINE) if number not in ended]
+    begun = [number for number in re.findall(r"^(#\d+) (?:\[|exporting )", text, re.MULTILINE) if number not in ended]
     if not failed and not begun:
         return errors[-1][:300]
     number, error = failed[-1] if failed else (begun[-1], errors[-1])
-    names = re.findall(rf"^{number} (\[.*?\])", text, re.MULTILINE)
+    names = re.findall(rf"^{number} (\[.*?\](?: FROM \S+| exporting to image)?|exporting to .+)", text, re.MULTILINE)
     said = re.findall(rf"^{number} \d+\.\d+ (.*\S.*)$", text, re.MULTILINE)
     error = re.sub(r'process "/bin/sh -c .*" did not complete successfully: ', "", error)
     return ": ".join([*names[:1], *_last_words(said), _shortened(error)]) + _meaning(error)

@@ -34,7 +34,8 @@ BOOTSTRAP_OPTIONS = (
         for folder in ("doc", "groff", "info", "lintian", "linda", "locale", "man")
     ),
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-    '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/log/*',
+    # aux-cache holds inode numbers: the one file that would differ each time.
+    '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/cache/ldconfig "$1"/var/log/*',
 )
 _REGISTRY_TIMEOUT_S = 20
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
-from typing import NamedTuple
 
 from images.bake import BuildOptions
 from images.baking import build_targets
@@ -15,16 +14,8 @@ from images.engine import find_engine
 from images.planned import Workspace, split_names
 from images.proving import prove_targets
 from images.results import report
-from matrix import Export
+from matrix import COMPRESSIONS, Export
 from matrix.errors import UsageError
-
-
-class _Levels(NamedTuple):
-    allowed: range
-    usual: int
-
-
-_LEVELS = {"zstd": _Levels(range(1, 23), 3), "gzip": _Levels(range(1, 10), 6)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"a remote cache to {verb}: type=registry,ref=HOST/REPOSITORY, type=gha or type=local,path=FOLDER",
         )
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write each image as FOLDER/TARGET.oci.tar too")
-    parser.add_argument("--compression", choices=tuple(_LEVELS), help="of the layers (what the matrix says)")
+    parser.add_argument("--compression", choices=tuple(COMPRESSIONS), help="of the layers (what the matrix says)")
     parser.add_argument("--level", type=int, help="of the compression: 1 to 22 for zstd, 1 to 9 for gzip")
     parser.add_argument("--smoke", action="store_true", help="smoke-test what was built")
 
@@ -68,8 +59,9 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
 
 def _packing(args: argparse.Namespace, default: Export) -> Export:
     compression = args.compression or default.compression
-    level = args.level or (default.level if compression == default.compression else _LEVELS[compression].usual)
-    allowed = _LEVELS[compression].allowed
+    facts = COMPRESSIONS[compression]
+    level = args.level or (default.level if compression == default.compression else facts.usual)
+    allowed = facts.levels
     if level not in allowed:
         raise UsageError(
             f"--level {level}: {compression} has levels {allowed[0]} to {allowed[-1]}", remedy="choose one"

@@ -97,18 +97,27 @@ def report(built: Sequence[Built], proofs: Sequence[Proof], *, smoked: bool, as_
         print(json.dumps({"schema": 1, "targets": [as_row(*row) for row in rows]}, indent=1))
     else:
         print_table(_COLUMNS, rows)
-    for item, proof in rows:
-        if proof is not None and proof.failures:
-            say(f"{item.target}: {len(proof.failures)} checks failed; log: {proof.log}")
-        elif item.status == "failed" and item.log:
-            say(f"{item.target}: log: {item.log}")
-        for fault in item.over:
-            say(f"{item.target}: over budget: {fault}")
-    good = all(
-        item.status == "built" and not item.over and (not smoked or (proof and not proof.failures))
-        for item, proof in rows
-    )
-    return ExitCode.OK if rows and good else ExitCode.NEGATIVE
+    faults = {item.target: _faults(item, proof, smoked=smoked) for item, proof in rows}
+    bad = {target: found for target, found in faults.items() if found}
+    for target, found in bad.items():
+        for fault in found:
+            say(f"{target}: {fault}")
+    if len(rows) > 1:
+        say(f"{len(rows) - len(bad)} of {len(rows)} targets are good" + (f"; not {', '.join(bad)}" if bad else ""))
+    return ExitCode.OK if rows and not bad else ExitCode.NEGATIVE
+
+
+def _faults(built: Built, proof: Proof | None, *, smoked: bool) -> list[str]:
+    """Why a target is not good: the failing step or checks, and where all of it was written; empty when it is good."""
+    if built.status != "built":
+        return [f"{built.status}: {built.detail}", *([f"log: {built.log}"] if built.log else [])]
+    faults = [f"over budget: {fault}" for fault in built.over]
+    if proof is not None and proof.failures:
+        failed = [f"{check.name}: {check.detail}" if check.detail else check.name for check in proof.failures]
+        faults += [*(f"failed: {text}" for text in failed), f"log: {proof.log}"]
+    elif proof is None and smoked:
+        faults.append("was not smoke-tested")
+    return faults
 
 
 def as_row(built: Built, proof: Proof | None) -> dict[str, Any]:

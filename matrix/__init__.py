@@ -8,11 +8,23 @@ from matrix.compat import Compat
 from matrix.compat_file import load_compat
 from matrix.known_broken import load_known_broken
 from matrix.matrix_file import load_matrix
-from matrix.model import Budget, Cell, DefaultAttention, Export, KnownBroken, Matrix, Project, Provider, Target
+from matrix.model import (
+    COMPRESSIONS,
+    Budget,
+    Cell,
+    DefaultAttention,
+    Export,
+    KnownBroken,
+    Matrix,
+    Project,
+    Provider,
+    Target,
+)
 from matrix.trims import Trim, load_trims
 from matrix.values import Abi, Arch, Cuda, PythonVersion
 
 __all__ = [
+    "COMPRESSIONS",
     "DATA_DIR",
     "Abi",
     "Arch",

@@ -15,7 +15,7 @@ from matrix.compat import Compat, TorchFacts, minor_of
 from matrix.document import Document, KeyPath
 from matrix.errors import DataError
 from matrix.expand import expand
-from matrix.model import Axes, Exclusion
+from matrix.model import COMPRESSIONS, Axes, Exclusion
 from matrix.spec import perhaps
 from matrix.trims import Trim
 from matrix.values import Arch, Cuda, PythonVersion
@@ -113,6 +113,20 @@ def check_target(document: Document, name: str, row: Mapping[str, Any], compat: 
     _check_base(document, at, row, compat)
     _check_gpus(document, at, row, compat)
     _check_flash_attn(document, at, row, compat)
+
+
+def check_export(document: Document, row: Mapping[str, Any] | None) -> None:
+    """The level is one of the compression's own."""
+    if row is None:
+        return
+    compression, level = row["compression"], row["level"]
+    levels = COMPRESSIONS[compression].levels
+    if level not in levels:
+        raise document.error(
+            ("export", "level"),
+            f"{compression} has no level {level}",
+            remedy=f"its levels: {levels[0]} to {levels[-1]}",
+        )
 
 
 def check_trims(document: Document, name: str, row: Mapping[str, Any], trims: Mapping[str, Trim]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from matrix.checks import check_aliases, check_axes, check_exclusions, check_target, check_trims
+from matrix.checks import check_aliases, check_axes, check_exclusions, check_export, check_target, check_trims
 from matrix.compat import Compat
 from matrix.document import read_document
-from matrix.model import Axes, Budget, DefaultAttention, Exclusion, Export, Matrix, Target
+from matrix.model import COMPRESSIONS, Axes, Budget, DefaultAttention, Exclusion, Export, Matrix, Target
 from matrix.providers import PROVIDER, read_providers
 from matrix.shapes import CUDA, NAME, PLATFORM, PYTHON, SPECIFIER, TORCH, TORCH_PATCH
 from matrix.spec import Choice, Entries, Flag, Items, Nullable, Record, Spec, Text, Whole, exactly, read
@@ -65,7 +65,7 @@ SPEC: Spec = Record(
         ),
         "providers": Items(PROVIDER),
         "reuse": Choice(("none", "measured")),
-        "export": Record({"compression": Choice(("zstd", "gzip")), "level": Whole(1, 22)}),
+        "export": Record({"compression": Choice(tuple(COMPRESSIONS)), "level": Whole(1, 22)}),
         "targets": Entries(NAME, _TARGET, at_least=1),
         "aliases": Entries(NAME, NAME),
     },
@@ -85,6 +85,7 @@ def load_matrix(path: Path, compat: Compat, trims: Mapping[str, Trim]) -> Matrix
     for name, row in data["targets"].items():
         check_target(document, name, row, compat)
         check_trims(document, name, row, trims)
+    check_export(document, data.get("export"))
     check_aliases(document, data.get("aliases", {}), data["targets"])
     axes = _axes(data["axes"], compat)
     exclude = tuple(_exclusion(row, compat) for row in data.get("exclude", []))

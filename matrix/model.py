@@ -59,11 +59,22 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Compression:
+    """The levels that a compression has, and the one that its own tool takes unasked."""
+
+    levels: range
+    usual: int
+
+
+COMPRESSIONS = {"zstd": Compression(range(1, 23), 3), "gzip": Compression(range(1, 10), 6)}
+
+
+@dataclass(frozen=True, slots=True)
 class Export:
-    """How layers are packed: ``zstd`` (levels 1 to 22) or ``gzip`` (1 to 9)."""
+    """How layers are packed: one of ``COMPRESSIONS``, and its level."""
 
     compression: str = "zstd"
-    level: int = 3
+    level: int = COMPRESSIONS["zstd"].usual
 
 
 @dataclass(frozen=True, slots=True)

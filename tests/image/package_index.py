@@ -1,6 +1,7 @@
 """A package index with a folder's wheels, run as a program of its own so that it can die: FOLDER ADDRESS [DIES_IN].
 
-``DIES_IN``: the file in the middle of whose transfer the process ends; ``stall:FILE``: it stops sending there.
+``DIES_IN``: the file in the middle of whose transfer the process ends; ``stall:FILE``: it stops sending there;
+``pause:FILE``: it goes on after 5 s.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PORT = 8090
 
 def serve(folder: Path, address: str, fault: str) -> None:
     """Serve PEP 503 pages and files until the process is ended."""
-    stalls, dying = fault.startswith("stall:"), fault.removeprefix("stall:")
+    way, _, name = fault.rpartition(":")
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -28,7 +29,7 @@ def serve(folder: Path, address: str, fault: str) -> None:
                 names = [path.name for path in sorted(folder.glob(f"{project}-*.whl"))]
                 self._answer("".join(f'<a href="/files/{name}">{name}</a>' for name in names).encode(), "text/html")
             elif (folder / parts[-1]).is_file():
-                self._answer((folder / parts[-1]).read_bytes(), "application/octet-stream", broken=parts[-1] == dying)
+                self._answer((folder / parts[-1]).read_bytes(), "application/octet-stream", broken=parts[-1] == name)
             else:
                 self.send_error(404)
 
@@ -47,7 +48,11 @@ def serve(folder: Path, address: str, fault: str) -> None:
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             print("half", flush=True)
-            if stalls:
+            if way == "pause":
+                time.sleep(5)
+                self.wfile.write(body[len(body) // 2 :])
+                return
+            if way == "stall":
                 time.sleep(600)
             os._exit(1)
 

@@ -118,6 +118,7 @@ class SecondEngine:
             "ip6tables": False,
             "ip-masq": False,
             "cgroup-parent": f"/{self.bridge.name}",
+            "insecure-registries": [f"{self.bridge.prefix}.0/24"],
         }
         (self.folder / "daemon.json").write_text(json.dumps(settings))
         command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", _SCRIPT, "sh"]
@@ -146,6 +147,12 @@ class SecondEngine:
         self.process.wait()
         self.process = None
 
+    def empty(self) -> None:
+        """Lose all data, as if it were another engine."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+        self.start()
+
     def grow(self, size: str) -> None:
         """Give its tmpfs another size while it runs."""
         mount = ["mount", "-o", f"remount,size={size}", str(self.folder / "data")]
@@ -154,6 +161,12 @@ class SecondEngine:
     def load(self, archive: Path) -> None:
         """``docker load`` of what another engine saved."""
         subprocess.run(["docker", "--host", self.host, "load", "--input", str(archive)], check=True)
+
+    def layers(self, tag: str) -> list[str]:
+        """The digests of an image's layers, unpacked, the lowest first."""
+        command = ["docker", "--host", self.host, "image", "inspect", "--format", "{{json .RootFS.Layers}}", tag]
+        layers: list[str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return layers
 
     def has(self, tag: str) -> bool:
         """Whether it has an image."""

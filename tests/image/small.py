@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import select
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+from far_ends import running
 from package_index import PORT
 from second_engine import SecondEngine
 from space import REPOSITORY, ROOT, Answer, Space
@@ -72,23 +75,25 @@ class SmallSpace:
             "WHEELWRIGHT_PYTORCH_WHEELS": f"http://{self.index[1]}:{PORT}/simple",
         }
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ("build", "cpu", "--builder", "second", "--base", "bootstrap", "--json")
+    def arguments(self, target: str) -> tuple[str, ...]:
+        return ("build", target, "--builder", "second", "--base", "bootstrap", "--json")
 
-    def build(self, *arguments: str, **environment: str) -> Answer:
+    def build(self, *arguments: str, target: str = "cpu", **environment: str) -> Answer:
         """``images build cpu`` in the second engine."""
-        return self.space.images(*self.arguments, *arguments, **self.environment, **environment)
+        return self.space.images(*self.arguments(target), *arguments, **self.environment, **environment)
 
-    def start_build(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same, not waited for; what it says goes to the files ``out`` and ``err``."""
-        verb, *rest = self.arguments
+    def start_build(self, *arguments: str, target: str = "cpu") -> subprocess.Popen[str]:
+        """The same, not waited for; what it says goes to the files ``out`` and ``err``, with the target before it."""
+        verb, *rest = self.arguments(target)
         command = [sys.executable, "-m", "images", verb, "--root", str(self.space.root), *rest, *arguments]
         environment = os.environ | self.environment
-        with (self.space.root / "out").open("w") as out, (self.space.root / "err").open("w") as err:
+        with self.said(target, "out").open("w") as out, self.said(target, "err").open("w") as err:
             return subprocess.Popen(
                 command, cwd=ROOT, env=environment, text=True, stdout=out, stderr=err, start_new_session=True
             )
+
+    def said(self, target: str, where: str) -> Path:
+        return self.space.root / f"{target}.{where}"
 
     @property
     def log(self) -> str:
@@ -98,16 +103,8 @@ class SmallSpace:
     def serving(self, fault: str = "") -> Iterator[subprocess.Popen[str]]:
         """A package index on its own host, for the time of a block."""
         host, address = self.index
-        program = [sys.executable, "-u", "-m", "package_index", str(self.wheels), address, fault]
-        with subprocess.Popen(
-            ["ip", "netns", "exec", host, *program], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
-        ) as process:
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-                yield process
-            finally:
-                process.kill()
+        with running(host, "package_index", str(self.wheels), address, fault) as process:
+            yield process
 
 
 def add_context(config: Path, engine: SecondEngine) -> None:
@@ -138,3 +135,12 @@ def make_small(space: Space, folder: Path, engine: SecondEngine, large: int = 4_
     config = folder / "docker"
     add_context(config, engine)
     return SmallSpace(space, wheels, config, engine, index=engine.bridge.add_host())
+
+
+def add_twin(space: Space) -> None:
+    """A second target, ``twin``, that is as ``cpu`` in all but its name."""
+    for path in (space.root / "matrix/matrix.yaml", space.root / "matrix/lock.yaml"):
+        content = yaml.safe_load(path.read_text())
+        content["targets"]["twin"] = content["targets"]["cpu"]
+        path.write_text(json.dumps(content))  # JSON is YAML, without anchors
+    assert space.images("render").status == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from second_engine import SecondEngine, second_engine
-from small import LARGE, SmallSpace, wait_for_half
+from small import LARGE, SmallSpace, add_twin, wait_for_half
 
 pytestmark = pytest.mark.engine
 
@@ -52,11 +52,11 @@ def test_an_engine_that_is_killed_during_a_build(small: SmallSpace) -> None:
         small.engine.kill()
         status = build.wait(timeout=60)
     small.engine.start()
-    (target,) = json.loads((small.space.root / "out").read_text())["targets"]
+    (target,) = json.loads(small.said("cpu", "out").read_text())["targets"]
     assert status == 1
     assert target["detail"].startswith(f"the engine at {small.engine.host} has gone away: ")
     assert "model 1/1]" in target["detail"]
-    assert "Traceback" not in (small.space.root / "err").read_text()
+    assert "Traceback" not in small.said("cpu", "err").read_text()
     print(target["detail"])
     assert_goes_on(small)
 
@@ -85,7 +85,7 @@ def test_a_build_that_is_stopped_leaves_no_secret_and_no_tag(small: SmallSpace, 
         assert list(small.space.root.glob(".build/run-cpu/host-env"))
         build.send_signal(number)  # to the one process, as a supervisor does; a terminal signals its children too
         assert build.wait(timeout=30) == 130
-    assert (small.space.root / "err").read_text().endswith("interrupted\n")
+    assert small.said("cpu", "err").read_text().endswith("interrupted\n")
     assert not list(small.space.root.glob(".build/run-*"))
     assert not small.engine.has(f"{small.repository}:cpu")
 
@@ -96,7 +96,7 @@ def test_two_builds_of_one_target_at_once(small: SmallSpace) -> None:
         first = small.start_build()
         wait_for_half(index)
         index.kill()
-        err = small.space.root / "err"
+        err = small.said("cpu", "err")
         with small.serving():
             second = small.start_build()
             wait_until(lambda: "another build of cpu runs here: waiting" in err.read_text())
@@ -105,6 +105,19 @@ def test_two_builds_of_one_target_at_once(small: SmallSpace) -> None:
     first.wait()
     assert not list(small.space.root.glob(".build/run-*"))
     assert small.engine.has(f"{small.repository}:cpu")
+
+
+def test_two_targets_of_one_stack_at_once(small: SmallSpace) -> None:
+    """What they share is made once, whoever comes first."""
+    add_twin(small.space)
+    with small.serving(f"pause:{LARGE}") as index:
+        builds = [small.start_build()]
+        wait_for_half(index)
+        builds.append(small.start_build(target="twin"))
+        assert [build.wait(timeout=120) for build in builds] == [0, 0], small.said("twin", "err").read_text()[-2000:]
+    layers = [small.engine.layers(f"{small.repository}:{target}") for target in ("cpu", "twin")]
+    assert layers[0][:-1] == layers[1][:-1]
+    assert layers[0][-1] != layers[1][-1]  # image.json names the target
 
 
 def wait_until(true: Callable[[], bool]) -> None:

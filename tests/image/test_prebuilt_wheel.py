@@ -113,5 +113,13 @@ def test_no_secret_stays_behind(locked: Space) -> None:
     assert list(locked.root.glob(".build/run-*")) == []
 
 
-def test_the_wheel_was_downloaded_once(locked: Space, github: GitHub) -> None:
+def test_the_wheel_was_downloaded_once_and_again_when_the_cache_was_damaged(locked: Space, github: GitHub) -> None:
     assert len(github.served) == 2  # the refused one, and the good one; later builds take it from the cache
+    (kept,) = locked.root.glob(f"cache/files/*/{WHEEL}")
+    good = kept.read_bytes()
+    kept.unlink()  # it is linked into the staged context, too
+    kept.write_bytes(good[: len(good) // 2])
+    status, (target,) = build(locked, "fa2")
+    assert (status, target["status"]) == (0, "built"), target
+    assert kept.read_bytes() == good
+    assert len(github.served) == 3

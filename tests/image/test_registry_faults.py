@@ -6,12 +6,18 @@ import hashlib
 import http.server
 import json
 import socket
+import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+import oci_registry
 import pytest
+from far_ends import running
+from second_engine import SecondEngine
+from small import SmallSpace
 
 from images import bases
 from images.bases import BaseProvider, UnavailableError
@@ -104,6 +110,42 @@ def test_a_lock_keeps_its_digest_until_it_is_upgraded_by_a_registry_that_answers
             locks.write_text(f'bases: {{"{image}": "{GONE}"}}\n')
             assert lock_bases(workspace, upgrade=upgrade) == {image: expected}
             assert read_base_digests(locks) == {image: expected}
+
+
+def test_a_registry_that_dies_while_the_base_is_pulled_from_it(
+    make_small_in: Callable[..., SmallSpace], second: SecondEngine, base_archive: Path, tmp_path: Path
+) -> None:
+    layout = tmp_path / "layout"
+    with tarfile.open(base_archive) as archive:
+        archive.extractall(layout, filter="data")
+    (image,) = json.loads((layout / "index.json").read_text())["manifests"]
+    second.empty()  # it has the base's layers
+    small = make_small_in(second)
+    host, address = second.bridge.add_host()
+    name = f"{address}:{oci_registry.PORT}/python:3.11-slim-bookworm"
+    take_base_from(small, name, image["digest"])
+    with small.serving():
+        with running(host, "oci_registry", str(layout), address, "dies"):
+            answer = small.build("--base", "registry")
+        (target,) = answer.json["targets"]
+        assert answer.status == 1
+        assert target["status"] == "failed"
+        assert f"FROM {name}" in target["detail"] or f"from {name}" in target["detail"]
+        print(target["detail"])
+        with running(host, "oci_registry", str(layout), address):
+            answer = small.build("--base", "registry")
+    (target,) = answer.json["targets"]
+    assert answer.status == 0, answer.out
+    assert target["detail"] == f"{name}@{image['digest']} from the registry"
+
+
+def take_base_from(small: SmallSpace, name: str, digest: str) -> None:
+    """Lock another base for the small ``cpu``."""
+    root = small.space.root
+    for path in (root / "matrix/compat.yaml", root / "dockerfiles/locks/bases.yaml"):
+        text = path.read_text().replace("python:3.11-slim-bookworm: null", f'"{name}": {digest}')
+        path.write_text(text.replace('"python:{python}-slim-bookworm"', f'"{name.replace("3.11", "{python}")}"'))
+    assert small.space.images("render").status == 0
 
 
 def only_cpu(registry_host: str) -> Workspace:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import actions_cache
 import pytest
 from docker.errors import ImageNotFound
-from second_engine import SecondEngine, second_engine
-from small import SmallSpace, add_context
+from far_ends import registry, running
+from second_engine import second_engine
+from small import SmallSpace
 
 from images.engine import Engine
 
 pytestmark = pytest.mark.engine
+CacheKind = Callable[[SmallSpace, Path], contextlib.AbstractContextManager[tuple[str, dict[str, str]]]]
 
 
 def test_a_builder_that_is_another_engine_gets_the_image(small: SmallSpace, engine: Engine) -> None:
@@ -27,20 +30,47 @@ def test_a_builder_that_is_another_engine_gets_the_image(small: SmallSpace, engi
         engine.client.images.get(target["tag"])
 
 
+@contextlib.contextmanager
+def local_cache(small: SmallSpace, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    yield f"type=local,path={folder}", {}
+    assert list(folder.iterdir())
+
+
+@contextlib.contextmanager
+def registry_cache(small: SmallSpace, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    with registry(*small.engine.bridge.add_host(), folder) as name:
+        yield f"type=registry,ref={name}/team/cache", {}
+    tags = {path.name for path in folder.glob("data/**/_manifests/tags/*")}
+    assert tags == {"py3.11-torch2.13.0-cpu", "py3.11-torch2.13.0-cpu-sdpa"}  # the stack's, and the recipe's
+
+
+@contextlib.contextmanager
+def github_cache(small: SmallSpace, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    host, address = small.engine.bridge.add_host()
+    with running(host, "actions_cache", str(folder), address):
+        url = f"http://{address}:{actions_cache.PORT}/"
+        yield "type=gha", {"ACTIONS_CACHE_URL": url, "ACTIONS_RUNTIME_TOKEN": actions_cache.token()}
+    scopes = [path.name for path in folder.glob("index-*")]
+    assert len(scopes) == 2, scopes
+
+
+@pytest.mark.parametrize("cache", [local_cache, registry_cache, github_cache])
 def test_layers_of_one_engine_reach_another_by_a_cache(
-    small: SmallSpace, base_archive: Path, tmp_path: Path, second: SecondEngine
+    cache: CacheKind, small: SmallSpace, base_archive: Path, tmp_path: Path
 ) -> None:
-    cache = f"type=local,path={tmp_path / 'cache'}"
-    with small.serving():
-        assert small.build("--cache-to", cache).status == 0
-    with second_engine(tmp_path / "third") as third:
-        third.load(base_archive)
-        config = tmp_path / "third-docker"
-        add_context(config, third)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    with cache(small, folder) as (place, environment):
+        with small.serving():
+            assert small.build("--cache-to", place, **environment).status == 0
+        # The caches' hosts are on the first one's bridge, so the other engine is the same one with its data gone.
+        built = small.engine.layers(f"{small.repository}:cpu")
+        small.engine.empty()
+        small.engine.load(base_archive)
         # No index serves now: only the cache has the layers.
-        answer = replace(small, config=config, engine=third).build("--cache-from", cache)
-        assert answer.status == 0, answer.out
-        assert third.has(answer.json["targets"][0]["tag"])
+        answer = small.build("--cache-from", place, **environment)
+    assert answer.status == 0, answer.out
+    assert small.engine.layers(f"{small.repository}:cpu") == built
     assert "Using Python" not in small.log  # what uv says first
 
 

@@ -108,6 +108,14 @@ ERROR: target cpu: failed to solve: process did not complete
     assert failing_step("") == "no output"
 
 
+def test_a_step_that_is_no_instruction_is_named_too() -> None:
+    pull = "#5 [stack-x base 1/1] FROM host/python:3.11@sha256:00\n#5 ERROR: short read: unexpected EOF\n"
+    assert failing_step(pull) == "[stack-x base 1/1] FROM host/python:3.11@sha256:00: short read: unexpected EOF"
+    export = "#9 [cpu] exporting to image\n#9 exporting layers\n#9 ERROR: write: no space left on device\n"
+    assert failing_step(export) == "[cpu] exporting to image: write: no space left on device"
+    assert failing_step(export.replace("[cpu] ", "")) == "exporting to image: write: no space left on device"
+
+
 def test_what_was_put_on_the_host_is_recorded_before_it_is_there(tmp_path: Path) -> None:
     record = tmp_path / "state" / "host.json"
     state = apt.HostState(packages=["a"], files=["/x"])

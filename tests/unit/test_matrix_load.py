@@ -95,6 +95,7 @@ MISTAKES = [
     ("stale exclusion", 'torch: "2.15", cuda: "13.0"', 'torch: "2.15", cuda: "12.8"', "exclude[1].match", "no cell"),
     ("empty exclusion", '{torch: "2.15", cuda: "13.0"}', "{}", "exclude[1].match", "would leave out every cell"),
     ("excluded", 'torch: "2.15", cuda: "13.0"', 'torch: "2.15", cuda: "13.9"', "exclude[1].match.cuda", "known"),
+    ("no such level", "zstd, level: 3}", "gzip, level: 12}", "export.level", "gzip has no level 12"),
     ("alias to nothing", "latest: a10g", "latest: a10h", "aliases.latest", "perhaps you meant 'a10g'"),
     ("alias of a target", "latest: a10g", "t4: a10g", "aliases.t4", "already the name of a target"),
     ("target name", "  a10g:\n", "  A10G!:\n", "targets.A10G!", "is not a name"),

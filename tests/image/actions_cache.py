@@ -1,0 +1,102 @@
+"""GitHub's Actions cache as BuildKit speaks to it (its REST API, version 1), run as a program: FOLDER ADDRESS.
+
+The archives lie in the folder, named by their keys: a test may look which there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import sys
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+PORT = 8091
+_API = "/_apis/artifactcache"
+
+
+def token() -> str:
+    """A runtime token, unsigned: it says which caches its job may read and write."""
+    scopes = json.dumps([{"Scope": "refs/heads/main", "Permission": 3}])
+    parts = ({"alg": "none"}, {"ac": scopes, "exp": 4_000_000_000})
+    encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
+    return ".".join([*encoded, "none"])
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """The API, on the archives of a folder."""
+
+    protocol_version = "HTTP/1.1"
+    folder: Path
+    reserved: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path.startswith("/archives/"):
+            self._archive(self.folder / unquote(url.path.rpartition("/")[2]))
+            return
+        for key in parse_qs(url.query)["keys"][0].split(","):
+            found = sorted(self.folder.glob(f"{quote(key, safe='')}*"), key=lambda path: path.stat().st_mtime_ns)
+            if found:
+                name = found[-1].name
+                at = f"http://{self.headers['Host']}/archives/{quote(name)}"
+                self._answer(200, {"cacheKey": unquote(name), "scope": "refs/heads/main", "archiveLocation": at})
+                return
+        self._answer(204)
+
+    def do_POST(self) -> None:
+        content = json.loads(self._body())
+        if self.path == f"{_API}/caches":
+            self.reserved.append(quote(content["key"], safe=""))
+            self._answer(201, {"cacheId": len(self.reserved)})
+        else:  # all has arrived
+            self._part().rename(self.folder / self.reserved[int(self.path.rpartition("/")[2]) - 1])
+            self._answer(204)
+
+    def do_PATCH(self) -> None:
+        start = int(self.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
+        with self._part().open("r+b" if self._part().exists() else "wb") as file:
+            file.seek(start)
+            file.write(self._body())
+        self._answer(204)
+
+    def _part(self) -> Path:
+        return self.folder / f".{self.path.rpartition('/')[2]}.part"
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _archive(self, path: Path) -> None:
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        content = path.read_bytes()
+        part = content[int(first) : int(last) + 1 if last else None]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def _answer(self, status: int, content: object = None) -> None:
+        body = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def serve(folder: Path, address: str) -> None:
+    """Serve until the process is ended."""
+    Handler.folder = folder
+    server = http.server.ThreadingHTTPServer((address, PORT), Handler)
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), sys.argv[2])
