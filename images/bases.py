@@ -6,6 +6,7 @@ A bootstrapped base is handed to the same Dockerfile as a named context that tak
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from images import apt
 from images.engine import Engine
-from images.recipe import Recipe, Stack
+from images.recipe import EPOCH, Recipe, Stack
 from matrix import Compat
 from matrix.cli import say
 from matrix.errors import WheelwrightError
@@ -201,6 +202,8 @@ def _bootstrap(client: docker.DockerClient, suite: str, name: str) -> None:
                 suite,
                 str(archive),
             ],
+            # No time of this run in it: the same packages make the same bytes.
+            env=os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH)},
             capture_output=True,
             text=True,
             check=False,

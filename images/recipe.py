@@ -15,6 +15,9 @@ from matrix import Compat, Cuda, PythonVersion, Target, Trim
 from matrix.errors import DataError
 from wheel_resolver.lock import LockedTarget, LockedWheel, SourceBuild
 
+#: The date of every file in a layer: the first that a zip can hold. Constant, or each commit would change every layer.
+EPOCH = 315_532_800
+
 SCHEMA = 1
 
 

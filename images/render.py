@@ -16,13 +16,11 @@ import jinja2
 
 from images import graph, quoting
 from images.planned import Planned, Workspace, load_planned
-from images.recipe import Recipe, Stack
+from images.recipe import EPOCH, Recipe, Stack
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode
 
 LABEL_PREFIX = "wheelwright."
-#: The date of every file in a layer: the first that a zip can hold. Constant, or each commit would change every layer.
-EPOCH = 315_532_800
 _TEMPLATES = Path(__file__).resolve().parent.parent / "dockerfiles" / "templates"
 
 

@@ -1,6 +1,6 @@
 """`make bench-images`: our image of a stack side by side with the straightforward one, in one run.
 
-    PYTHONPATH=.:tests/image python tests/bench/bench_images.py [--stack cpu] [--only-print | --render]
+    PYTHONPATH=.:tests/image python tests/bench/bench_images.py [--stack cpu] [--without NAME] [--only-print | --render]
 
 Ours goes the real road (`python -m images build`) in a scratch workspace with two targets of the stack, the second
 with a stand-in flash-attn of 1 MB. Builds of both sides are timed as a user waits for them: the whole command, up to
@@ -234,8 +234,8 @@ def say(side: Side, text: str) -> None:
     print(f"{side.name}: {text}", file=sys.stderr, flush=True)
 
 
-def run(stack: str) -> Result:
-    """Measure all sides of the stack of a CUDA tag (or ``cpu``), one after the other."""
+def run(stack: str, without: Sequence[str] = ()) -> Result:
+    """Measure the sides of the stack of a CUDA tag (or ``cpu``), one after the other."""
     targets = Workspace.load().project.matrix.targets.values()
     target = next((row for row in targets if row.cuda.tag == stack), None)
     if target is None:
@@ -253,7 +253,8 @@ def run(stack: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
         scratch = Path(folder)
         space = make_space(scratch / "space", target)
-        sides: list[Side] = [Ours(space), *other_sides(space, target, scratch)]
+        others = [side for side in other_sides(space, target, scratch) if side.name not in without]
+        sides: list[Side] = [Ours(space), *others]
         for side in sides:
             try:
                 figures.append(measure(side, scratch))
@@ -293,6 +294,7 @@ def main() -> None:
     """Measure, print, and write the documentation's block."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stack", default="cpu", help="a CUDA tag of the matrix, cu130, or cpu (the default)")
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="a side that is left out")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--only-print", action="store_true", help="leave docs/ as it is")
     ways.add_argument("--render", action="store_true", help="measure nothing: write docs/ from its own figures")
@@ -300,7 +302,7 @@ def main() -> None:
     if options.render:
         data = json.loads((DOCS / f"bench-images-{options.stack}.json").read_text())
     else:
-        data = run(options.stack).to_json()
+        data = run(options.stack, options.without).to_json()
     print(image_figures.table(Result.from_json(data)))
     if not options.only_print:
         write_docs(options.stack, data)

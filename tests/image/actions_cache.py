@@ -20,7 +20,7 @@ _API = "/_apis/artifactcache"
 def token() -> str:
     """A runtime token, unsigned: it says which caches its job may read and write."""
     scopes = json.dumps([{"Scope": "refs/heads/main", "Permission": 3}])
-    parts = ({"alg": "none"}, {"ac": scopes, "exp": 4_000_000_000})
+    parts = ({"alg": "none"}, {"ac": scopes, "nbf": 1_700_000_000, "exp": 4_000_000_000})
     encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
     return ".".join([*encoded, "none"])
 
@@ -66,7 +66,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.folder / f".{self.path.rpartition('/')[2]}.part"
 
     def _body(self) -> bytes:
-        return self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _archive(self, path: Path) -> None:
         first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")

@@ -25,6 +25,8 @@ def serve(folder: Path, address: str, fault: str) -> None:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # What tells an engine that tries TLS first to fall back: an answer with a status line, whatever was asked.
+        default_request_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             asked = re.fullmatch(r"/v2/.+/(manifests|blobs)/(?:sha256:)?(.+)", self.path)

@@ -20,10 +20,13 @@ from second_engine import SecondEngine
 from small import SmallSpace
 
 from images import bases
+from images.bake import BuildOptions
+from images.baking import build_targets
 from images.bases import BaseProvider, UnavailableError
-from images.engine import Engine
+from images.engine import Engine, find_engine
 from images.lock import lock_bases
 from images.planned import Workspace, load_planned, read_base_digests
+from images.render import render_all
 
 pytestmark = pytest.mark.engine
 GONE = f"sha256:{'0' * 64}"
@@ -113,7 +116,11 @@ def test_a_lock_keeps_its_digest_until_it_is_upgraded_by_a_registry_that_answers
 
 
 def test_a_registry_that_dies_while_the_base_is_pulled_from_it(
-    make_small_in: Callable[..., SmallSpace], second: SecondEngine, base_archive: Path, tmp_path: Path
+    make_small_in: Callable[..., SmallSpace],
+    second: SecondEngine,
+    base_archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layout = tmp_path / "layout"
     with tarfile.open(base_archive) as archive:
@@ -122,30 +129,32 @@ def test_a_registry_that_dies_while_the_base_is_pulled_from_it(
     second.empty()  # it has the base's layers
     small = make_small_in(second)
     host, address = second.bridge.add_host()
-    name = f"{address}:{oci_registry.PORT}/python:3.11-slim-bookworm"
-    take_base_from(small, name, image["digest"])
+    name = f"{address}:{oci_registry.PORT}/python:3.11"
+    workspace = with_base(small.space.root, name, image["digest"])
+    for variable, value in small.environment.items():
+        monkeypatch.setenv(variable, value)
+    engine = find_engine("second")
+    options = BuildOptions(base="registry", builder="second", context=engine.context)
     with small.serving():
-        with running(host, "oci_registry", str(layout), address, "dies"):
-            answer = small.build("--base", "registry")
-        (target,) = answer.json["targets"]
-        assert answer.status == 1
-        assert target["status"] == "failed"
-        assert f"FROM {name}" in target["detail"] or f"from {name}" in target["detail"]
-        print(target["detail"])
+        with running(host, "oci_registry", str(layout), address, "dies") as registry:
+            (failed,) = build_targets(workspace, engine, ["cpu"], options)
+            assert registry.wait(timeout=10) == 1  # in the middle of the layer
+        assert failed.status == "failed"
+        assert f"(while {name}@{image['digest']} was pulled)" in failed.detail
         with running(host, "oci_registry", str(layout), address):
-            answer = small.build("--base", "registry")
-    (target,) = answer.json["targets"]
-    assert answer.status == 0, answer.out
-    assert target["detail"] == f"{name}@{image['digest']} from the registry"
+            (built,) = build_targets(workspace, engine, ["cpu"], options)
+    assert (built.status, built.detail) == ("built", f"{name}@{image['digest']} from the registry")
 
 
-def take_base_from(small: SmallSpace, name: str, digest: str) -> None:
-    """Lock another base for the small ``cpu``."""
-    root = small.space.root
-    for path in (root / "matrix/compat.yaml", root / "dockerfiles/locks/bases.yaml"):
-        text = path.read_text().replace("python:3.11-slim-bookworm: null", f'"{name}": {digest}')
-        path.write_text(text.replace('"python:{python}-slim-bookworm"', f'"{name.replace("3.11", "{python}")}"'))
-    assert small.space.images("render").status == 0
+def with_base(root: Path, image: str, digest: str) -> Workspace:
+    """The workspace with one target, whose base is locked to a digest of another registry; rendered."""
+    workspace = replace(only_cpu(image.partition("/")[0]), root=root)
+    (workspace.locks / "bases.yaml").write_text(f'bases: {{"{image}": "{digest}"}}\n')
+    for path in workspace.rendered:
+        (root / path).unlink()
+    for path, text in render_all(load_planned(workspace), workspace.version).items():
+        (root / path).write_text(text)
+    return workspace
 
 
 def only_cpu(registry_host: str) -> Workspace:

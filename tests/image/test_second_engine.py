@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import actions_cache
+import docker
 import pytest
 from docker.errors import ImageNotFound
 from far_ends import registry, running
-from second_engine import second_engine
+from second_engine import SecondEngine, second_engine
 from small import SmallSpace
 
+from images.bases import bootstrap
 from images.engine import Engine
 
 pytestmark = pytest.mark.engine
@@ -85,3 +87,17 @@ def test_an_engine_that_cannot_export_a_cache_says_so(
     assert answer.status == 1
     assert "Cache export is not supported for the docker driver" in target["detail"]
     assert not cache.exists()
+
+
+def test_a_base_that_is_bootstrapped_anew_has_the_same_layer(
+    second: SecondEngine, base_archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WHEELWRIGHT_CACHE", str(tmp_path))
+    layers = []
+    for _ in range(2):
+        second.empty()
+        with contextlib.closing(docker.DockerClient(base_url=second.host)) as client:
+            layers.append(second.layers(bootstrap(client, "bookworm")))
+    second.empty()
+    second.load(base_archive)  # whose packages may be older
+    assert layers[0] == layers[1]

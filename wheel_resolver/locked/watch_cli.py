@@ -15,15 +15,13 @@ from matrix import Compat, Project, load_project
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode
 from wheel_resolver.asking.answer import cell_to_json
-from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.lock import Lock, read
 from wheel_resolver.locked.pinned import add_lock_option
 from wheel_resolver.locked.watching import Change, compare, settle
 from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue
-from wheel_resolver.upstream.github import api_from, list_releases
-from wheel_resolver.upstream.ladder import REFRESH_S, TIME
-from wheel_resolver.upstream.source import Mode, cache_path, load_catalogue
+from wheel_resolver.upstream.ladder import TIME
+from wheel_resolver.upstream.source import Mode, list_official, load_catalogue
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,9 +61,7 @@ def _listed_now(project: Project, lock: Lock, before: Catalogue) -> tuple[Catalo
 def _settled(project: Project, lock: Lock, before: Catalogue) -> tuple[Catalogue, tuple[Change, ...]]:
     """List the official releases again (their pages are cached) and settle what is disputed; no other provider's."""
     compat, repository = project.compat, project.compat.flash_attn.repository
-    api = api_from(os.environ, compat.origins["github_api"])
-    pages = cache_folder() / "pages" / cache_path(api, repository, cache_folder()).stem
-    releases, conflicts = settle(list_releases(api, repository, timeout_s=REFRESH_S, folder=pages), lock, before)
+    releases, conflicts = settle(list_official(compat, os.environ), lock, before)
     catalogue = build_catalogue(
         releases,
         repository=repository,

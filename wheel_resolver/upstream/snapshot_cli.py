@@ -21,16 +21,13 @@ from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, NetworkError
 from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.wheel import Asset, Release
-from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.files import write_atomic
 from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import build_catalogue, without_usual_urls
-from wheel_resolver.upstream.github import api_from, list_releases
-from wheel_resolver.upstream.ladder import REFRESH_S, TIME
-from wheel_resolver.upstream.pages import Background
+from wheel_resolver.upstream.ladder import TIME
 from wheel_resolver.upstream.snapshot import Snapshot
 from wheel_resolver.upstream.snapshot_difference import Difference, compare
-from wheel_resolver.upstream.source import cache_path
+from wheel_resolver.upstream.source import list_official
 
 #: Older releases have no wheel for any torch that compat.yaml knows.
 OLDEST = Version("2.6.3")
@@ -104,16 +101,9 @@ def _version(tag: str) -> Version | None:
 
 def _listed() -> Snapshot:
     """The official releases, from the network."""
-    import time  # noqa: PLC0415
-
     compat = load_project().compat
     repository = compat.flash_attn.repository
-    api = api_from(os.environ, compat.origins["github_api"])
-    pages = cache_folder() / "pages" / cache_path(api, repository, cache_folder()).stem
-    until = time.monotonic() + REFRESH_S
-    releases = Background(lambda: list_releases(api, repository, timeout_s=REFRESH_S, folder=pages)).result(
-        until, f"{api.url}: no full answer in time"
-    )
+    releases = list_official(compat, os.environ)
     usual = without_usual_urls(releases, repository, compat.origins["github_downloads"])
     return Snapshot(repository, datetime.now(UTC).strftime(TIME), usual)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +18,11 @@ from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue, joined, without_usual_urls
 from wheel_resolver.upstream.github import Api, api_from, list_releases
-from wheel_resolver.upstream.ladder import TIME, Listing, Mode, Rungs, climb
+from wheel_resolver.upstream.ladder import REFRESH_S, TIME, Listing, Mode, Rungs, climb
+from wheel_resolver.upstream.pages import Background
 from wheel_resolver.upstream.snapshot import Snapshot
 
-__all__ = ["Loaded", "Mode", "cache_path", "load_catalogue"]
+__all__ = ["Loaded", "Mode", "cache_path", "list_official", "load_catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,21 @@ def cache_path(api: Api, repository: str, folder: Path) -> Path:
     """The cache file of an API, a repository and an identity; the token itself cannot be read from the name."""
     identity = hashlib.sha256(f"{api.url}\n{repository}\n{api.token or ''}".encode()).hexdigest()[:24]
     return folder / "catalogue" / f"{identity}.json"
+
+
+def list_official(compat: Compat, environment: Mapping[str, str]) -> tuple[Release, ...]:
+    """List the official releases, from the network and within ``REFRESH_S``, whatever is cached of them.
+
+    Raises:
+        NetworkError: no full answer in time.
+        DataError: it is no list of releases.
+    """
+    repository, folder = compat.flash_attn.repository, cache_folder()
+    api = api_from(environment, compat.origins["github_api"])
+    pages = folder / "pages" / cache_path(api, repository, folder).stem
+    until = time.monotonic() + REFRESH_S
+    listing = Background(lambda: list_releases(api, repository, timeout_s=REFRESH_S, folder=pages))
+    return listing.result(until, f"{api.url}: no full answer in time")
 
 
 def load_catalogue(
