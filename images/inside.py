@@ -37,7 +37,8 @@ def _import(name: str) -> str | None:
 
 def unimportable(serve: str) -> dict[str, str]:
     """What the service, in the folder ``serve``, can reach and does not import: module -> what went wrong."""
-    names = [f"serve.{module.name}" for module in pkgutil.iter_modules([serve]) if module.name != "__main__"]
+    walked = pkgutil.walk_packages([serve], "serve.", onerror=lambda _: None)  # what fails is said below
+    names = [module.name for module in walked if not module.name.endswith("__main__")]
     return {name: error for name in (*names, *LAZY) if (error := _import(name))}
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serve.engine import Weights
+from serve.engines.engine import Weights
 from serve.errors import NetworkError, SettingsError
 from serve.image import Image
 from serve.settings import Settings

@@ -13,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from serve.app import create_app
+from serve.api.app import create_app
 from serve.errors import INTERRUPTED, SettingsError
 from serve.image import Image
 from serve.service import Service

@@ -18,7 +18,7 @@ from serve.settings import Settings
 from serve.state import State
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: it happens in the loading thread
-    from serve.engine import Engine, LoadPlan, ModelFacts
+    from serve.engines.engine import Engine, LoadPlan, ModelFacts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class Service:
             state.begin("download")
             folder = download(model_name(settings, self.image))
         state.begin("import")
-        from serve import attention, dtypes, engine, probe  # noqa: PLC0415 - see above: torch comes with them
+        from serve.engines import attention, dtypes, engine, probe  # noqa: PLC0415 - see above: torch comes with them
 
         chosen = engine.make_engine(settings.engine)
         state.begin("probe")

@@ -21,13 +21,13 @@ from torch import nn
 
 from serve import tiny_config
 from serve.checkpoint import read_json, weights_of
-from serve.errors import SettingsError, StartError
-from serve.qwen_package import (
+from serve.engines.qwen_package import (
     Qwen3TTSConfig,
     Qwen3TTSForConditionalGeneration,
     Qwen3TTSTokenizerV2Config,
     Qwen3TTSTokenizerV2Model,
 )
+from serve.errors import SettingsError, StartError
 
 # Standard deviation of the codec's output before it is clipped to [-1, 1]: the level of quiet speech.
 LEVEL = 0.1

@@ -312,7 +312,8 @@ def distributed() -> str:
 def service() -> str:
     """The service's own engine speaks, with the tiny checkpoint: its weights are random."""
     sys.path.insert(0, str(ROOT))
-    from serve import attention, dtypes, engine, probe, tiny  # noqa: PLC0415 - only here: they bring the model's packages
+    from serve import tiny  # noqa: PLC0415 - only here: they bring the model's packages
+    from serve.engines import attention, dtypes, engine, probe  # noqa: PLC0415
 
     device = probe.find_device(None)
     parts = dtypes.decide_dtypes("auto", device.gpus)

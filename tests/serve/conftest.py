@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
     from starlette.testclient import TestClient
 
-from serve.app import create_app
+from serve.api.app import create_app
 from serve.service import Service
 from serve.settings import BARE_NAMES, read_settings
 from serve.tiny import write_tiny

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from serve.attention import ATTENTIONS, FlashFacts, Rung, decide, flash_refusal, ladder, serves
+from serve.engines.attention import ATTENTIONS, FlashFacts, Rung, decide, flash_refusal, ladder, serves
 from serve.errors import HostError
 
 BF16 = {"talker": "bfloat16", "code_predictor": "bfloat16"}

@@ -12,8 +12,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.audio import AudioLimits, Sound, check_made, decode_audio, decode_base64, encode_wav
 from serve.errors import ServiceError
+from serve.speech.audio import AudioLimits, Sound, check_made, decode_audio, decode_base64, encode_wav
 
 LIMITS = AudioLimits(max_bytes=4_000_000, min_s=1, max_s=30)
 

@@ -7,9 +7,9 @@ import io
 import numpy as np
 import soundfile
 
-from serve.audio import Sound
-from serve.cloning import Reference, Utterance, speak
 from serve.errors import ServiceError
+from serve.speech.audio import Sound
+from serve.speech.cloning import Reference, Utterance, speak
 
 LONG = "This sentence has exactly fifty characters in it. " * 25  # three pieces
 

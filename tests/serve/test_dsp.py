@@ -1,4 +1,4 @@
-"""`serve.dsp` against librosa: the same types, the same shapes, every bit the same."""
+"""`serve.engines.dsp` against librosa: the same types, the same shapes, every bit the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from serve import dsp
+from serve.engines import dsp
 
 # A part of the `test` extra. On CI a skipped test is a failure (tests/conftest.py).
 librosa = pytest.importorskip("librosa", reason="the real librosa is not installed: pip install -e .[test]")

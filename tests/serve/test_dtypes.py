@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.dtypes import decide_dtypes
+from serve.engines.dtypes import decide_dtypes
 from serve.errors import HostError
 
 F32, BF16, T4 = ("float32",) * 4, ("bfloat16",) * 4, ("float16", "float32", "float32", "float32")

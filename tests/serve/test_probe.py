@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from serve import flash_call, probe
-from serve.dtypes import decide_dtypes
+from serve.engines import flash_call, probe
+from serve.engines.dtypes import decide_dtypes
 
 NO_KERNEL = """
 import atexit, sys

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from serve.attention import Decision
-from serve.audio import Sound
 from serve.checkpoint import download
-from serve.dtypes import decide_dtypes
-from serve.engine import LoadPlan, Piece
+from serve.engines.attention import Decision
+from serve.engines.dtypes import decide_dtypes
+from serve.engines.engine import LoadPlan, Piece
+from serve.engines.probe import Device
+from serve.engines.qwen import QwenEngine
 from serve.errors import NetworkError, SettingsError, StartError
-from serve.probe import Device
-from serve.qwen import QwenEngine
+from serve.speech.audio import Sound
 
 CPU = Device("cpu", "CPU", (), "a test")
 NOISE = Sound(np.random.default_rng(0).uniform(-0.3, 0.3, 32_000).astype(np.float32), 16_000, "x")

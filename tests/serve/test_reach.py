@@ -129,7 +129,7 @@ def installed_files(package: str) -> set[Path]:
 def test_all_that_the_service_reaches_imports(pytestconfig):
     """The look inside an image does the same there."""
     assert unimportable(str(pytestconfig.rootpath / "serve")) == {}
-    assert all(name in sys.modules for name in ("serve.qwen_package", "serve.server", *LAZY))
+    assert all(name in sys.modules for name in ("serve.engines.qwen_package", "serve.server", *LAZY))
 
 
 @deprecations

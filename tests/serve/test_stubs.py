@@ -1,4 +1,4 @@
-"""The packages that images leave out: stood in for, and no more of them touched than serve.dsp provides."""
+"""The packages that images leave out: stood in for, and no more of them touched than serve.engines.dsp provides."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import sys
 
 import pytest
 
-from serve import dsp, stubs
+from serve.engines import dsp, stubs
 
 CLONE = """
 import base64, json, sys
 from pathlib import Path
 import numpy as np
-from serve import stubs
-from serve.attention import Decision
-from serve.audio import Sound
-from serve.dtypes import decide_dtypes
-from serve.engine import LoadPlan, Piece, make_engine
-from serve.probe import find_device
+from serve.engines import stubs
+from serve.engines.attention import Decision
+from serve.speech.audio import Sound
+from serve.engines.dtypes import decide_dtypes
+from serve.engines.engine import LoadPlan, Piece, make_engine
+from serve.engines.probe import find_device
 
 engine = make_engine("qwen")
 plan = LoadPlan(Path(sys.argv[1]), find_device(None), Decision("sdpa", "", ()), decide_dtypes("auto", []))
@@ -98,7 +98,7 @@ def test_others_see_librosa_as_it_is():
     """transformers asks the import system: what it finds must not depend on the stand-in."""
     code = """
 import importlib.util
-from serve import qwen_package
+from serve.engines import qwen_package
 from transformers.utils import is_librosa_available
 assert is_librosa_available() == (importlib.util.find_spec("librosa") is not None)
 """

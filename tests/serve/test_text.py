@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import ServiceError
-from serve.languages import CODES, resolve_language
-from serve.text import clean_text, frame_cap, split_text
+from serve.speech.languages import CODES, resolve_language
+from serve.speech.text import clean_text, frame_cap, split_text
 
 
 @pytest.mark.parametrize(

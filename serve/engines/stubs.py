@@ -2,7 +2,8 @@
 
 ``import qwen_tts`` imports sox, onnxruntime and torchaudio for its 25 Hz tokenizer, which no released Base checkpoint
 uses; gradio belongs to its demo. torchaudio from the package index may link another CUDA than the torch beside it, and
-then its import fails (DESIGN.md fact 25). Of librosa, which brings 400 MB, it uses the three functions of `serve.dsp`.
+then its import fails (DESIGN.md fact 25). Of librosa, which brings 400 MB, it uses three
+functions: those of `serve.engines.dsp`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-from serve import dsp
+from serve.engines import dsp
 
 # Package: the modules of it that are imported. overrides.txt leaves out these packages.
 LEFT_OUT = {

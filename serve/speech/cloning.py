@@ -9,11 +9,11 @@ from http import HTTPStatus
 
 import numpy as np
 
-from serve.audio import Sound, check_made, encode_wav
-from serve.engine import Engine, Piece, Prompt
+from serve.engines.engine import Engine, Piece, Prompt
 from serve.errors import ServiceError
 from serve.logs import log_defect
-from serve.text import frame_cap, split_text
+from serve.speech.audio import Sound, check_made, encode_wav
+from serve.speech.text import frame_cap, split_text
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,9 @@ import torch
 from transformers import AutoFeatureExtractor, Qwen2TokenizerFast
 
 from serve.checkpoint import read_json, weights_of
-from serve.engine import LoadPlan, Weights
-from serve.errors import HostError, SettingsError
-from serve.precision import apply_dtypes, torch_dtype
-from serve.qwen_package import (
+from serve.engines.engine import LoadPlan, Weights
+from serve.engines.precision import apply_dtypes, torch_dtype
+from serve.engines.qwen_package import (
     Qwen3TTSConfig,
     Qwen3TTSForConditionalGeneration,
     Qwen3TTSModel,
@@ -28,6 +27,7 @@ from serve.qwen_package import (
     Qwen3TTSTokenizerV2Config,
     Qwen3TTSTokenizerV2Model,
 )
+from serve.errors import HostError, SettingsError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from serve.dtypes import Dtypes
+from serve.engines.dtypes import Dtypes
 
 
 def apply_dtypes(model: Any, dtypes: Dtypes) -> None:

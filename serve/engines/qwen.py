@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from serve.audio import OUTPUT_RATE, Samples, Sound
-from serve.engine import LoadPlan, ModelFacts, Piece, Prompt
+from serve.engines.engine import LoadPlan, ModelFacts, Piece, Prompt
+from serve.engines.qwen_load import Loaded, load_checkpoint
 from serve.errors import StartError
-from serve.languages import AUTO
-from serve.qwen_load import Loaded, load_checkpoint
+from serve.speech.audio import OUTPUT_RATE, Samples, Sound
+from serve.speech.languages import AUTO
 
 WARM_FRAMES = 4
 WARM_RATE = 16_000  # not the model's, so that the resampling is warm, too
@@ -29,7 +29,7 @@ class QwenEngine:
         self._gpus: list[str] = []
 
     def load(self, plan: LoadPlan) -> ModelFacts:
-        """Load the checkpoint; see `serve.engine.Engine.load`."""
+        """Load the checkpoint; see `serve.engines.engine.Engine.load`."""
         self._loaded = loaded = load_checkpoint(plan)
         self._specials = tuple(loaded.model.processor.tokenizer.all_special_tokens)
         self._gpus = [plan.device.torch] if plan.device.gpus else []
@@ -45,7 +45,7 @@ class QwenEngine:
         )
 
     def warm(self) -> None:
-        """Clone a second of noise; see `serve.engine.Engine.warm`.
+        """Clone a second of noise; see `serve.engines.engine.Engine.warm`.
 
         Raises:
             StartError: the result is not finite.
@@ -65,7 +65,7 @@ class QwenEngine:
         return items[0]
 
     def run(self, batch: Sequence[Piece], seed: int | None) -> list[Samples]:
-        """Speak the pieces as one batch; see `serve.engine.Engine.run`."""
+        """Speak the pieces as one batch; see `serve.engines.engine.Engine.run`."""
         ceiling = int(self._model.generate_defaults.get("max_new_tokens", batch[0].max_frames))
         # The state is put back afterwards: a seed of one request must not make the next one repeatable, too.
         with torch.random.fork_rng(devices=self._gpus) if seed is not None else nullcontext():

@@ -1,4 +1,4 @@
-"""``python -m serve.flash_call DTYPE``: call FlashAttention-2 once on each visible GPU; exit 0 if that works.
+"""``python -m serve.engines.flash_call DTYPE``: call FlashAttention-2 once on each visible GPU; exit 0 if that works.
 
 A module of its own, for a child process: on a GPU that the wheel does not serve, the call may kill the process.
 """

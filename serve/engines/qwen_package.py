@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 
 from transformers.utils import logging as transformers_logging
 
-from serve import stubs
+from serve.engines import stubs
 
 # On import, qwen-tts prints that flash-attn is missing, meant for its 25 Hz tokenizer, whatever attention is used
 # here. stdout is for results, and what runs is said by /health.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from serve.attention import Decision
-from serve.audio import Samples, Sound
-from serve.dtypes import Dtypes
-from serve.probe import Device
+from serve.engines.attention import Decision
+from serve.engines.dtypes import Dtypes
+from serve.engines.probe import Device
+from serve.speech.audio import Samples, Sound
 
 Weights = Literal["random", "released"]
 Prompt = Any
@@ -84,7 +84,7 @@ class Engine(Protocol):
 
 
 # Imported when chosen: an engine brings its own heavy packages.
-ENGINES: Mapping[str, str] = {"qwen": "serve.qwen:QwenEngine"}
+ENGINES: Mapping[str, str] = {"qwen": "serve.engines.qwen:QwenEngine"}
 
 
 def make_engine(name: str) -> Engine:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from serve.attention import FlashFacts, Rung, flash_refusal
-from serve.dtypes import Dtypes
+from serve.engines.attention import FlashFacts, Rung, flash_refusal
+from serve.engines.dtypes import Dtypes
 from serve.image import Capability, Image
 
 # Importing torch and flash-attn and making one call takes some seconds, more from a cold disk; a hang is a refusal.
@@ -83,7 +83,7 @@ def _version(distribution: str) -> str | None:
 
 def _call_fails(dtype: str) -> str | None:
     """Why a tiny call fails, or None. In a child, because an illegal instruction kills the process that makes it."""
-    command = [sys.executable, "-m", "serve.flash_call", dtype]
+    command = [sys.executable, "-m", "serve.engines.flash_call", dtype]
     # The child must find this package and all that this process finds, flash-attn on a PYTHONPATH included.
     path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}

@@ -12,14 +12,14 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
-from serve.audio import AudioLimits, Sound, decode_audio, decode_base64
-from serve.cloning import Reference, Utterance, speak
+from serve.api.http import Guard, add_error_handlers, as_json
+from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneRequest, ErrorAnswer, LanguagesAnswer
 from serve.errors import ServiceError, invalid
-from serve.http import Guard, add_error_handlers, as_json
-from serve.languages import CODES, resolve_language
-from serve.schemas import BatchAnswer, BatchItem, BatchRequest, CloneRequest, ErrorAnswer, LanguagesAnswer
 from serve.service import Service
-from serve.text import clean_text
+from serve.speech.audio import AudioLimits, Sound, decode_audio, decode_base64
+from serve.speech.cloning import Reference, Utterance, speak
+from serve.speech.languages import CODES, resolve_language
+from serve.speech.text import clean_text
 
 # A transcript of 30 s of speech has about 500 characters.
 MAX_REF_TEXT_CHARS = 2000

@@ -1,0 +1,1 @@
+"""The HTTP side: routes, the shapes of requests and answers, what guards them."""

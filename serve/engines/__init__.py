@@ -1,0 +1,1 @@
+"""What generates: the engines behind one interface, and the decisions of attention, dtype and device."""
