@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from serve.checkpoint import download, model_name
 from serve.errors import ServiceError, StartError
@@ -19,6 +21,8 @@ from serve.state import State
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: it happens in the loading thread
     from serve.engines.engine import Engine, LoadPlan, ModelFacts
+    from serve.speech.audio import Samples
+    from serve.speech.cloning import Utterance
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,6 +95,31 @@ class Service:
         raise ServiceError(
             HTTPStatus.SERVICE_UNAVAILABLE, "draining", message, remedy="ask another instance, or try again"
         )
+
+    async def speak(
+        self, utterance: Utterance, *, client: str, seed: int | None = None, stream: bool = False
+    ) -> AsyncGenerator[Samples, None]:
+        """Speak; closing the generator early cancels what is not made yet.
+
+        Args:
+            utterance: read and checked.
+            client: whom shares of the engine are fair between.
+            seed: the same request with the same seed gives the same samples.
+            stream: give samples while they are made, else all at once.
+
+        Yields:
+            float32 samples at 24 kHz, shape (n,), finite; never none at all, never only zeros.
+
+        Raises:
+            ServiceError: before the first samples, or later; nothing is retried after samples were given.
+        """
+        from serve.speech.cloning import speak  # noqa: PLC0415
+
+        with self.admit():
+            (made,) = await self.run(lambda engine: speak(engine, [utterance], seed, self.settings.max_batch))
+        if isinstance(made, ServiceError):
+            raise made
+        yield np.frombuffer(made[44:], "<i2").astype(np.float32) / 32768
 
     def cut_off(self) -> None:
         """End the wait of every request whose audio is not made yet. Called in the event loop."""
