@@ -97,7 +97,12 @@ class Service:
         )
 
     async def speak(
-        self, utterance: Utterance, *, client: str, seed: int | None = None, stream: bool = False
+        self,
+        utterance: Utterance,
+        *,
+        client: str,
+        seed: int | None = None,
+        stream: bool = False,  # noqa: ARG002
     ) -> AsyncGenerator[Samples, None]:
         """Speak; closing the generator early cancels what is not made yet.
 
@@ -119,7 +124,7 @@ class Service:
             (made,) = await self.run(lambda engine: speak(engine, [utterance], seed, self.settings.max_batch))
         if isinstance(made, ServiceError):
             raise made
-        yield np.frombuffer(made[44:], "<i2").astype(np.float32) / 32768
+        yield np.frombuffer(made[44:], "<i2").astype(np.float32) / np.float32(32768)
 
     def cut_off(self) -> None:
         """End the wait of every request whose audio is not made yet. Called in the event loop."""
