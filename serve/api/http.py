@@ -108,7 +108,10 @@ class Guard:
             )(scope, receive, note_status)
         except Exception as error:
             if status:  # the answer has begun: nothing but cutting it off tells the caller
-                raise
+                if not isinstance(error, ServiceError):
+                    raise
+                log.warning("%s %r is cut off: %s", scope["method"], scope["path"], error.code)
+                return
             if not isinstance(error, ServiceError):
                 log_defect(log, f"a defect in {scope['method']} {scope['path']!r}", error)
                 error = ServiceError(
