@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -17,6 +18,7 @@ class PlayedEngine:
 
     ``mute``, ``nan``, ``empty``: other sound. ``crash``, ``lost``: an error. ``endless``: capped. ``once``: the first
     time only. ``late``: the fault comes after the first part. ``wait``: nothing goes on before ``gate`` is set.
+    ``steps``: each part is heard before the next is made.
     """
 
     def __init__(self, fits: int = 64) -> None:
@@ -70,6 +72,8 @@ class PlayedEngine:
     def _sound(self, piece, value, deliver):
         self.frames += 1
         deliver(piece, np.full(PART, value, np.float32), None)
+        if "steps" in piece.text:
+            time.sleep(0.1)
 
     def cancel(self, piece):
         self.unwanted.append(piece.text)
