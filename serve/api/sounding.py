@@ -10,7 +10,9 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 
+from serve.api.http import CutOffError
 from serve.api.leaving import until_gone
+from serve.errors import ServiceError
 from serve.speech.audio import Samples, encode_wav
 from serve.speech.encoders import MEDIA_TYPES, Encoder, Format, make_encoder
 
@@ -53,8 +55,11 @@ async def _encoded(first: Samples, parts: AsyncGenerator[Samples, None], encoder
     async with aclosing(parts):
         if begun := encoder.write(first):
             yield begun
-        async for samples in parts:
-            if more := encoder.write(samples):
-                yield more
+        try:
+            async for samples in parts:
+                if more := encoder.write(samples):
+                    yield more
+        except ServiceError as error:
+            raise CutOffError(error) from error
         if last := encoder.close():
             yield last
