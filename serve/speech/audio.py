@@ -157,7 +157,8 @@ def to_int16(samples: Samples) -> NDArray[np.int16]:
 
     By 32768, as decoders divide: what was 16 bits before stays the same bits.
     """
-    return np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype("<i2")
+    scaled: NDArray[np.int16] = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype("<i2")
+    return scaled
 
 
 def _check_header(file: soundfile.SoundFile, limits: AudioLimits, field: str) -> None:
