@@ -147,7 +147,7 @@ class AsyncClient:
             if not response.is_success:
                 await response.aread()
                 transport.checked(response)
-            async for part in response.aiter_raw():
+            async for part in response.aiter_bytes():
                 yield part
         except httpx.TransportError as error:
             raise transport.unreachable(self._http.base_url, error) from error

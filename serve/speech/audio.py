@@ -1,4 +1,4 @@
-"""Reference audio in, WAV out. Audio comes only as base64 and is decoded here, from memory.
+"""Reference audio in, WAV out. Audio is decoded here, and only from memory (``serve.speech.uploads``: how it came).
 
 qwen-tts opens any path or URL that it is given and mistakes raw base64 for a path, does not scale int16 and fails on
 stereo (DESIGN.md fact 23), so it never sees anything but samples.
@@ -87,7 +87,7 @@ def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
     payload = "".join(text[prefix.end() if prefix else 0 :].split())
     size = len(payload) * 3 // 4
     if size > max_bytes + 2:  # base64 pads by up to two bytes
-        raise _too_large(size, max_bytes, field)
+        raise too_large(size, max_bytes, field)
     try:
         content = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -95,7 +95,7 @@ def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
     if not content:
         raise invalid("no_audio", f"{field} is empty", field, ACCEPTED)
     if len(content) > max_bytes:
-        raise _too_large(len(content), max_bytes, field)
+        raise too_large(len(content), max_bytes, field)
     return content
 
 
@@ -199,7 +199,8 @@ def _level(mono: NDArray[np.float64], field: str) -> Samples:
     return mono.astype(np.float32)
 
 
-def _too_large(size: int, max_bytes: int, field: str) -> ServiceError:
+def too_large(size: int, max_bytes: int, field: str) -> ServiceError:
+    """The 413 for reference audio."""
     return ServiceError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "audio_too_large",
