@@ -13,6 +13,9 @@ from serve.speech.sentences import mark_ends, sentence_ends
 PIECE_LEAST = 400
 PIECE_MOST = 500
 
+# How much of what follows is looked at: an end is only seen by the sentence after it.
+LOOK_AHEAD = 20
+
 FRAMES_PER_S = 12.5
 # How slowly a text may be said before the model is taken to have run away: each about half of slow speech. Letters of
 # alphabets go by at about 15 a second; a Chinese, Japanese or Korean character is a syllable, and a digit is a word.
@@ -132,7 +135,7 @@ def _clause_ends(text: str, _language: str) -> list[int]:
 
 def _cut(text: str, language: str, least: int, most: int) -> tuple[int, float]:
     """Where to end the first piece, and its pause; ``text`` is longer than ``most``, and begins with no blank."""
-    window = text[: most + 1]  # one more, to see the blank behind a mark that is the last of the piece
+    window = text[: most + LOOK_AHEAD]
     # A sentence or a clause that ends early still beats a cut within the next one, but not for a piece of a few words.
     for find, pause in (
         (sentence_ends, SENTENCE_PAUSE_S),
@@ -142,7 +145,7 @@ def _cut(text: str, language: str, least: int, most: int) -> tuple[int, float]:
         good = [end for end in find(window, language) if end - window[:end].endswith(" ") <= most]
         if good and good[-1] >= least // 4:
             return good[-1], pause
-    blanks = [match.end() for match in SPACE.finditer(window) if match.end() <= most]
+    blanks = [match.end() for match in SPACE.finditer(window) if match.start() <= most]
     if blanks:
         return blanks[-1], 0.0
     whole = most

@@ -250,3 +250,12 @@ def test_parts_hold_the_whole_text_in_any_language(text, language):
 def test_no_text_takes_long(unit):
     # sentencex alone takes seconds for some of these; in windows it takes milliseconds.
     assert all(len(part.text) <= 500 for part in split_parts((unit * 100_000)[:100_000]))
+
+
+@pytest.mark.parametrize("length", [499, 500])
+def test_a_sentence_of_the_whole_limit_is_one_piece(length):
+    sentence = "W" + "ord wo, " * 62
+    sentence = sentence[: length - 1] + "."
+    assert split_text(f"{sentence} And another one.", "en") == [sentence, "And another one."]
+    words = ("x" * 9 + " ") * 49 + "x" * (length - 490)
+    assert split_text(f"{words} y", "en") == [words, "y"]
