@@ -12,7 +12,9 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
+from serve.api import openai, voices
 from serve.api.http import Guard, add_error_handlers, as_json
+from serve.api.keys import add_keys
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneRequest, ErrorAnswer, LanguagesAnswer
 from serve.errors import ServiceError, invalid
 from serve.service import Service
@@ -37,10 +39,13 @@ def create_app(service: Service) -> FastAPI:
 
     # No /docs page: it would load scripts from someone else's host. /openapi.json is there.
     app = FastAPI(title="Wheelwright speech service", docs_url=None, redoc_url=None, lifespan=lifespan)
+    add_keys(app, service.settings)  # inside the guard, which logs what is refused, too
     app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes)
     add_error_handlers(app)
     _add_probes(app, service)
     _add_speech(app, service)
+    voices.add_routes(app, service)
+    openai.add_routes(app, service)
     return app
 
 
