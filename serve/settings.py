@@ -18,6 +18,8 @@ PREFIX = "WW_"
 # CONTRACTS.md, "The service": these bare names are aliases, because other servers and platforms use them.
 BARE_NAMES = ("HOST", "PORT", "MODEL_ID", "MODEL_DIR", "ATTENTION", "DTYPE", "ENGINE")
 MIB = 1024 * 1024
+# Read by `serve.client`, which may run in the service's own environment.
+CLIENTS_OWN = frozenset({"WW_API_KEY"})
 
 
 def _setting(name: str, default: object, description: str, **limits: Any) -> Any:
@@ -127,7 +129,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         SettingsError: an unknown ``WW_*`` variable, or a value that cannot be; all of them at once.
     """
     environ = os.environ if environment is None else environment
-    known = {variable for name in Settings.model_fields for variable in variables(name)}
+    known = {variable for name in Settings.model_fields for variable in variables(name)} | CLIENTS_OWN
     problems = [_unknown(name, known) for name in sorted(environ) if name.startswith(PREFIX) and name not in known]
     settings = None
     try:

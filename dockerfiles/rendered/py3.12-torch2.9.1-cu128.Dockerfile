@@ -10,7 +10,7 @@ RUN --mount=type=tmpfs,target=/tmp \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     printf 'wheelwright:x:10001:10001::/home/wheelwright:/usr/sbin/nologin\n' >> /etc/passwd && \
     printf 'wheelwright:x:10001:\n' >> /etc/group && \
-    install --directory --owner 10001 --group 10001 /home/wheelwright /models && \
+    install --directory --owner 10001 --group 10001 /home/wheelwright /models /data && \
     find / -xdev -type f -perm /6000 -exec chmod a-s {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +
