@@ -84,6 +84,10 @@ test-gpu: ## test the service on this machine's GPU, with the Python that has to
 bench-resolver: venv ## measure the resolver: warm, side by side with `import requests`, and up to 100,000 cells
 	@PYTHONPATH=. $(BIN)/python tests/bench/bench_resolver.py
 
+.PHONY: bench-service
+bench-service: ## the service beside a plain call of qwen-tts: MODEL=FOLDER, with a PYTHON that has torch and serve/'s packages
+	@PYTHONPATH=. $(PYTHON) tests/bench/bench_service.py $(MODEL) $(BENCH_ARGS)
+
 .PHONY: bench-images
 bench-images: test-venv ## our image against the straightforward one; writes docs/ (STACK=cu130: gigabytes); needs an engine
 	@PYTHONPATH=.:tests/image $(BIN)/python tests/bench/bench_images.py $(if $(STACK),--stack $(STACK)) $(BENCH_ARGS)
