@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from serve.api.metrics import Metrics
 from serve.checkpoint import download, model_name
 from serve.errors import ServiceError, StartError
 from serve.image import Image
@@ -44,6 +45,7 @@ class Service:
         self.settings = settings
         self.image = image
         self.state = State()
+        self.metrics = Metrics()
         self.running: Running | None = None
         self.pending = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
@@ -186,4 +188,4 @@ class Service:
         state.begin("warm")
         chosen.warm()
         self.running = Running(chosen, plan, facts)
-        log.info("ready after %.1f s, with %s weights", state.ready(), facts.weights)
+        log.info("ready after %.1f s (%s), with %s weights", state.ready(), state.phases(), facts.weights)

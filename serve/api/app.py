@@ -12,7 +12,9 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
+from serve.api import operations
 from serve.api.http import Guard, add_error_handlers, as_json
+from serve.api.requests import Requests
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneRequest, ErrorAnswer, LanguagesAnswer
 from serve.errors import ServiceError, invalid
 from serve.service import Service
@@ -38,9 +40,11 @@ def create_app(service: Service) -> FastAPI:
     # No /docs page: it would load scripts from someone else's host. /openapi.json is there.
     app = FastAPI(title="Wheelwright speech service", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes)
+    app.add_middleware(Requests, metrics=service.metrics)  # the last added is the outermost
     add_error_handlers(app)
     _add_probes(app, service)
     _add_speech(app, service)
+    operations.add_routes(app, service)
     return app
 
 
