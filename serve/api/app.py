@@ -25,7 +25,7 @@ from serve.speech.text import clean_text
 
 # A transcript of 30 s of speech has about 500 characters.
 MAX_REF_TEXT_CHARS = 2000
-ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (413, 422, 429, 500, 503)}
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (400, 413, 422, 429, 500, 503)}
 
 
 def create_app(service: Service) -> FastAPI:
