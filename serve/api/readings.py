@@ -21,8 +21,9 @@ PACKAGES = ("torch", "transformers", "qwen-tts", "flash-attn", "fastapi", "uvico
 class Scrape:
     """All of a service's metrics, as a collector."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, tasks: int) -> None:
         self._service = service
+        self._tasks = tasks
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, then what is read now."""
@@ -31,6 +32,7 @@ class Scrape:
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
         yield from readings(self._service)
+        yield GaugeMetricFamily("wheelwright_event_loop_tasks", "Tasks of the event loop.", self._tasks)
 
 
 def readings(service: Service) -> Iterator[Metric]:
