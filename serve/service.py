@@ -4,56 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from serve.api.metrics import Metrics
 from serve.checkpoint import download, model_name
 from serve.errors import ServiceError, StartError
 from serve.image import Image
 from serve.settings import Settings
+from serve.speech.audio import OUTPUT_RATE, Samples
+from serve.speech.cloning import Utterance, Wish, speak
+from serve.speech.observer import Observer
+from serve.speech.prompts import Prompts
+from serve.speech.scheduler import Limits, Scheduler
 from serve.state import State
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: it happens in the loading thread
     from serve.engines.engine import Engine, LoadPlan, ModelFacts
-    from serve.speech.audio import Samples
-    from serve.speech.cloning import Utterance
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+WATCH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A loaded model, and how it was loaded."""
+    """A loaded model, how it was loaded, and what stands before it."""
 
     engine: Engine
     plan: LoadPlan
     facts: ModelFacts
+    scheduler: Scheduler
+    prompts: Prompts
 
 
 class Service:
     """Loads in the background, then generates, all in one thread: torch's random state and the GPU are shared."""
 
-    def __init__(self, settings: Settings, image: Image | None) -> None:
+    def __init__(self, settings: Settings, image: Image | None, observer: Observer | None = None) -> None:
         self.settings = settings
         self.image = image
-        self.state = State()
         self.metrics = Metrics()
+        self.observer = observer or self.metrics
+        self.state = State()
         self.running: Running | None = None
         self.pending = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._cut: asyncio.Event | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> Future[None]:
         """Begin to load; returns at once. Called in the event loop."""
-        self._cut = asyncio.Event()
+        self._watch = asyncio.get_running_loop().create_task(self._watch_engine(), name="watch the engine")
         return self._thread.submit(self._load)
 
     @contextmanager
@@ -65,6 +70,7 @@ class Service:
         """
         self.state.refuse_unless_ready()
         if self.pending >= self.settings.max_waiting:
+            self.observer.rejected("busy")
             raise ServiceError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "busy",
@@ -77,34 +83,8 @@ class Service:
         finally:
             self.pending -= 1
 
-    async def run(self, job: Callable[[Engine], T]) -> T:
-        """Run ``job`` in the engine's thread, after those that came before. Only for an admitted request.
-
-        Raises:
-            ServiceError: 503; the drain ended first.
-        """
-        if self.running is None or self._cut is None:
-            raise RuntimeError("a job before the model is loaded")
-        work = asyncio.get_running_loop().run_in_executor(self._thread, job, self.running.engine)
-        cut = asyncio.ensure_future(self._cut.wait())
-        both: set[asyncio.Future[Any]] = {work, cut}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        cut.cancel()
-        if work.done():
-            return work.result()
-        work.cancel()
-        message = f"the service shut down before the audio was made (WW_DRAIN_S={self.settings.drain_s:g})"
-        raise ServiceError(
-            HTTPStatus.SERVICE_UNAVAILABLE, "draining", message, remedy="ask another instance, or try again"
-        )
-
     async def speak(
-        self,
-        utterance: Utterance,
-        *,
-        client: str,
-        seed: int | None = None,
-        stream: bool = False,  # noqa: ARG002
+        self, utterance: Utterance, *, client: str, seed: int | None = None, stream: bool = False
     ) -> AsyncGenerator[Samples, None]:
         """Speak; closing the generator early cancels what is not made yet.
 
@@ -112,29 +92,50 @@ class Service:
             utterance: read and checked.
             client: whom shares of the engine are fair between.
             seed: the same request with the same seed gives the same samples.
-            stream: give samples while they are made, else all at once.
+            stream: give samples while they are made, else each piece of the text when it is whole.
 
         Yields:
-            float32 samples at 24 kHz, shape (n,), finite; never none at all, never only zeros.
+            float32 samples at 24 kHz, shape (n,), finite; never none at all, the first not all zeros.
 
         Raises:
-            ServiceError: before the first samples, or later; nothing is retried after samples were given.
+            ServiceError: before the first samples, or later; nothing is retried after samples of a piece were given.
         """
-        from serve.speech.cloning import speak  # noqa: PLC0415
-
         with self.admit():
-            (made,) = await self.run(lambda engine: speak(engine, [utterance], seed, self.settings.max_batch))
-        if isinstance(made, ServiceError):
-            raise made
-        yield np.frombuffer(made[44:], "<i2").astype(np.float32) / np.float32(32768)
+            async with aclosing(self.speak_admitted(utterance, client=client, seed=seed, stream=stream)) as parts:
+                async for samples in parts:
+                    yield samples
+
+    async def speak_admitted(
+        self, utterance: Utterance, *, client: str, seed: int | None = None, stream: bool = False
+    ) -> AsyncGenerator[Samples, None]:
+        """As ``speak``, for a request that is admitted already."""
+        running = self.running
+        if running is None:
+            raise RuntimeError("admitted before the model is loaded")
+        began, made = time.monotonic(), 0
+        random = running.facts.weights == "random"
+        wish = Wish(client, seed, stream, began + self.settings.deadline_s, may_run_away=random)
+        async with aclosing(speak(running.scheduler, running.prompts, utterance, wish)) as parts:
+            async for samples in parts:
+                if not made:
+                    self.observer.first_audio(time.monotonic() - began)
+                made += samples.size
+                yield samples
+        self.observer.spoken(made / OUTPUT_RATE, time.monotonic() - began)
 
     def cut_off(self) -> None:
-        """End the wait of every request whose audio is not made yet. Called in the event loop."""
-        if self._cut is not None:
-            self._cut.set()
+        """End every request whose audio is not made yet. Called in the event loop."""
+        if self.running is not None:
+            message = f"the service shut down before the audio was made (WW_DRAIN_S={self.settings.drain_s:g})"
+            remedy = "ask another instance, or try again"
+            self.running.scheduler.close(
+                ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, "draining", message, remedy=remedy)
+            )
 
     def close(self) -> None:
         """Take no more jobs; a running one is not waited for."""
+        if self._watch is not None:
+            self._watch.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def health(self) -> dict[str, Any]:
@@ -154,6 +155,25 @@ class Service:
             "dtype": asdict(plan.dtypes),
             "versions": dict(facts.versions),
         }
+
+    async def _watch_engine(self) -> None:
+        """Notice an engine that has work and makes no frames: nothing but a new process helps."""
+        seen, since = -1, time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            running = self.running
+            if running is None or not running.scheduler.busy or running.engine.frames != seen:
+                seen, since = running.engine.frames if running else -1, time.monotonic()
+            elif time.monotonic() - since > self.settings.hang_s:
+                what = f"the engine has made no frame for {self.settings.hang_s:g} s (WW_HANG_S)"
+                self._lose(RuntimeError(what))
+                return
+
+    def _lose(self, error: Exception) -> None:
+        """The engine will not work again: not live any more, and the process ends."""
+        log.critical("the engine is lost: %s", error)
+        self.state.fail(StartError(f"the engine is lost: {error}", remedy="restart the service"))
+        self.cut_off()
 
     def _load(self) -> None:
         """Every phase of the start; whatever fails is kept in the state, and `serve.server` ends the process."""
@@ -187,5 +207,8 @@ class Service:
         facts = chosen.load(plan)
         state.begin("warm")
         chosen.warm()
-        self.running = Running(chosen, plan, facts)
+        limits = Limits(min(facts.max_batch, settings.max_batch or facts.max_batch), settings.batch_window_ms / 1000)
+        scheduler = Scheduler(chosen, self._thread, limits, self.observer, self._lose)
+        prompts = Prompts(scheduler.prompt, settings.prompt_cache_bytes, self.observer)
+        self.running = Running(chosen, plan, facts, scheduler, prompts)
         log.info("ready after %.1f s (%s), with %s weights", state.ready(), state.phases(), facts.weights)

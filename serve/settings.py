@@ -54,7 +54,13 @@ class Settings(BaseSettings):
     max_ref_s: float = _setting("MAX_REF_S", 30.0, "longest reference audio, seconds", gt=0, le=300)
     max_text_chars: int = _setting("MAX_TEXT_CHARS", 5000, "longest text, characters", ge=1, le=100_000)
     max_items: int = _setting("MAX_ITEMS", 32, "most items in /clone-batch", ge=1, le=1024)
-    max_batch: int = _setting("MAX_BATCH", 16, "most pieces in one generate call", ge=1, le=1024)
+    max_batch: int | None = _setting("MAX_BATCH", None, "most pieces in one batch; unset: what the memory allows", ge=1)
+    batch_window_ms: float = _setting(
+        "BATCH_WINDOW_MS", 20.0, "how long an idle engine waits for more", ge=0, le=10_000
+    )
+    deadline_s: float = _setting("DEADLINE_S", 600.0, "seconds that a request gets; then 504", gt=0, le=86_400)
+    hang_s: float = _setting("HANG_S", 120.0, "seconds without a frame until the engine is taken for hung", gt=0)
+    prompt_cache_mib: float = _setting("PROMPT_CACHE_MIB", 64.0, "encoded voices that are kept, MiB", ge=0)
     max_waiting: int = _setting("MAX_WAITING", 32, "most requests that run or wait", ge=1, le=10_000)
 
     @property
@@ -66,6 +72,11 @@ class Settings(BaseSettings):
     def max_audio_bytes(self) -> int:
         """Largest reference audio after base64, bytes."""
         return int(self.max_audio_mib * MIB)
+
+    @property
+    def prompt_cache_bytes(self) -> int:
+        """Encoded voices that are kept, bytes."""
+        return int(self.prompt_cache_mib * MIB)
 
 
 def variables(field: str) -> tuple[str, ...]:

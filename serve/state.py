@@ -81,7 +81,10 @@ class State:
         message, remedy = {
             "loading": (f"the model is loading (phase: {running})", "wait until /ready answers 200"),
             "draining": ("the service is shutting down", "ask another instance, or try again"),
-            "failed": (f"the model cannot be loaded: {self.failure}", "see the log"),
+            "failed": (
+                str(self.failure) if self._ready_after else f"the model cannot be loaded: {self.failure}",
+                "see the log",
+            ),
         }[status]
         return ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, status, message, remedy=remedy)
 

@@ -18,7 +18,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """What happened, counted. Every method may be called from any thread."""
+    """What happened, counted: the `Observer` of the speaking side, and more. Any thread may call any method."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -44,14 +44,16 @@ class Metrics:
         self._batch = histogram("batch_pieces", "Pieces in one call of the engine.", PIECES)
         self._first = histogram("first_audio_seconds", "From admission to the first audio.", SECONDS)
         self._audio = counter("audio_seconds_total", "Seconds of audio made.")
-        self._engine = counter("generation_seconds_total", "Seconds that the engine took to make it.")
+        self._engine = counter("generation_seconds_total", "Seconds that its requests took, their wait included.")
         self._factor = histogram(
-            "real_time_factor_ratio", "Seconds taken per second of audio; under 1 is faster than it is played.", FACTORS
+            "real_time_factor_ratio",
+            "A request's seconds per second of audio; under 1 is faster than it is played.",
+            FACTORS,
         )
         self._lookups = counter("prompt_cache_lookups_total", "References looked up in the cache.", "result")
         self._cache_bytes = gauge("prompt_cache_bytes", "Bytes that the cached prompts take.")
         self._cache_entries = gauge("prompt_cache_entries", "Prompts in the cache.")
-        self._cancelled = counter("requests_cancelled_total", "Requests whose caller went away.")
+        self._cancelled = counter("pieces_cancelled_total", "Pieces of text that nobody wanted any more.")
         self._rejected = counter("requests_rejected_total", "Requests that the queue did not take.", "reason")
         for result in ("hit", "miss"):  # so that a rate over either is 0, and not missing, before the first
             self._lookups.labels(result)
@@ -62,7 +64,7 @@ class Metrics:
         Args:
             method: as sent; one that HTTP does not know counts as ``other``.
             route: the route's template (``/v1/audio/voices/{name}``), never a path.
-            status: of the answer; 0 when the caller left before one.
+            status: of the answer; 0 where none began.
             seconds: from its head to the answer's last byte.
             received: bytes of the body that were read.
             sent: bytes of the answer's body.
@@ -76,13 +78,13 @@ class Metrics:
         """An error was answered; ``code`` is that of its body."""
         self._errors.labels(code).inc()
 
-    def enqueued(self, n: int) -> None:
-        """``n`` pieces began to wait for the engine."""
-        self._queue.inc(n)
+    def enqueued(self, count: int) -> None:
+        """``count`` pieces began to wait for the engine."""
+        self._queue.inc(count)
 
-    def dequeued(self, n: int) -> None:
-        """``n`` pieces wait no longer: they run, or nobody wants them any more."""
-        self._queue.dec(n)
+    def dequeued(self, count: int) -> None:
+        """``count`` pieces wait no longer: they run, or nobody wants them any more."""
+        self._queue.dec(count)
 
     def batch(self, size: int) -> None:
         """The engine was called with ``size`` pieces."""
@@ -93,23 +95,23 @@ class Metrics:
         self._first.observe(seconds)
 
     def spoken(self, audio_s: float, wall_s: float) -> None:
-        """``audio_s`` seconds of audio were made in ``wall_s``; their quotient is one observation."""
+        """A request's ``audio_s`` seconds of audio took ``wall_s``, its wait included; the quotient is one observation."""
         self._audio.inc(audio_s)
         self._engine.inc(wall_s)
         if audio_s > 0:
             self._factor.observe(wall_s / audio_s)
 
-    def cache(self, hit: bool) -> None:
+    def cache(self, *, hit: bool) -> None:
         """A reference was looked up in the prompt cache."""
         self._lookups.labels("hit" if hit else "miss").inc()
 
-    def cache_size(self, bytes_: int, entries: int) -> None:
-        """What the prompt cache holds now."""
-        self._cache_bytes.set(bytes_)
+    def cache_size(self, size: int, entries: int) -> None:
+        """What the prompt cache holds now: bytes, and prompts."""
+        self._cache_bytes.set(size)
         self._cache_entries.set(entries)
 
     def cancelled(self) -> None:
-        """A caller went away before its answer was made."""
+        """A piece is not wanted any more: its caller went away, or its request failed in another piece."""
         self._cancelled.inc()
 
     def rejected(self, reason: str) -> None:

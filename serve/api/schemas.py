@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve.speech.encoders import Format
+
 AUDIO = "wav, flac, ogg or mp3, 1 to 30 s, mono or stereo, as base64 or as a data: URL; paths and URLs are refused"
+
+LIKENESS = "the likeness of the voice alone, without its manner: needs no ref_text, and sounds less like the reference"
 
 
 class _Request(BaseModel):
@@ -18,7 +22,10 @@ class CloneRequest(_Request):
     text: str = Field(description="what to say")
     language: str = Field("auto", description="name or ISO 639-1 code, see GET /languages")
     ref_audio_base64: str = Field(description=AUDIO)
-    ref_text: str = Field(description="what is said in the reference audio")
+    ref_text: str | None = Field(None, description="what is said in the reference audio; needed, but for x_vector_only")
+    x_vector_only: bool = Field(False, description=LIKENESS)
+    stream: bool = Field(False, description="send the sound while it is made")
+    response_format: Format = Field("wav", description="of the answer; pcm is 16-bit little-endian, 24 kHz mono")
     seed: int | None = Field(None, ge=0, lt=2**63, description="same request, same seed, same machine: the same audio")
 
 
@@ -29,6 +36,7 @@ class BatchItem(_Request):
     language: str = "auto"
     ref_audio_base64: str | None = Field(None, description="of its own; needs a ref_text of its own, too")
     ref_text: str | None = None
+    x_vector_only: bool = Field(False, description=LIKENESS)
 
 
 class BatchRequest(_Request):
@@ -37,6 +45,7 @@ class BatchRequest(_Request):
     items: list[BatchItem] = Field(min_length=1)
     ref_audio_base64: str | None = Field(None, description=AUDIO)
     ref_text: str | None = None
+    x_vector_only: bool = Field(False, description=LIKENESS)
     seed: int | None = Field(None, ge=0, lt=2**63, description="for the batch as a whole")
 
 

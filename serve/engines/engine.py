@@ -14,8 +14,29 @@ from serve.engines.probe import Device
 from serve.speech.audio import Samples, Sound
 
 Weights = Literal["random", "released"]
-Prompt = Any
-"""A reference as the engine keeps it; nobody else looks inside."""
+Outcome = Literal["done", "capped", "cancelled"]
+"""How a piece ended: the model ended it, its ``max_frames`` did, or nobody wanted it any more."""
+
+
+class EngineLostError(Exception):
+    """The engine will not work again in this process: its GPU context is gone."""
+
+
+class OutOfMemoryError(Exception):
+    """The batch did not fit; a smaller one may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A reference as the engine keeps it.
+
+    Attributes:
+        value: the engine's own; nobody else looks inside.
+        size: bytes that keeping it costs.
+    """
+
+    value: Any
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +58,47 @@ class ModelFacts:
         languages: names of the languages that the model knows, without ``auto``.
         attention: what each part really uses, by the part's name.
         versions: of the packages that generate.
+        max_batch: the most pieces that fit into the memory at once.
     """
 
     weights: Weights
     languages: tuple[str, ...]
     attention: Mapping[str, str]
     versions: Mapping[str, str]
+    max_batch: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """One sequence of a batch: at most ``max_frames`` (80 ms each) of ``text`` in the voice of ``prompt``."""
+    """One sequence of a batch, which is one only with itself.
+
+    Attributes:
+        text: what to say, as many characters as the model says well at once.
+        language: the model's name of it, or ``auto``.
+        prompt: the voice.
+        max_frames: where it is cut off: 80 ms each.
+        stream: give its sound while it is made; else all of it at its end, which costs less.
+    """
 
     text: str
     language: str
     prompt: Prompt
     max_frames: int
+    stream: bool = False
+
+
+class Deliver(Protocol):
+    """Takes what an engine makes, in the engine's thread."""
+
+    def __call__(self, piece: Piece, samples: Samples | None, outcome: Outcome | None) -> None:
+        """Take sound of a piece (24 kHz, float32, shape (n,)), or its end, or both; its end comes once."""
 
 
 class Engine(Protocol):
-    """The interface: load, warm, then prompts and runs."""
+    """The interface: load, warm, then prompts and runs, in one thread; `cancel` and `frames` from any."""
+
+    frames: int
+    """Frames made since the load, prompts counted as one: it grows while the engine is well."""
 
     def load(self, plan: LoadPlan) -> ModelFacts:
         """Load the checkpoint.
@@ -68,19 +110,31 @@ class Engine(Protocol):
     def warm(self) -> None:
         """Make one short sound, so that the first request finds everything initialized and faults show before it."""
 
-    def prompt(self, sound: Sound, text: str) -> Prompt:
-        """Turn a reference and its transcript into a prompt, which can be used many times."""
+    def prompt(self, sound: Sound, text: str | None) -> Prompt:
+        """Turn a reference and its transcript into a prompt, which can be used many times.
 
-    def run(self, batch: Sequence[Piece], seed: int | None) -> list[Samples]:
-        """Speak the pieces as one batch.
+        Args:
+            sound: the voice.
+            text: what is said in it; None for the likeness of the voice alone (x-vector), without its manner.
+
+        Raises:
+            EngineLostError: see there.
+        """
+
+    def run(self, batch: Sequence[Piece], seed: int | None, deliver: Deliver) -> None:
+        """Speak the pieces as one batch; every piece has ended when it returns.
 
         Args:
             batch: one or more pieces.
             seed: the same batch with the same seed on the same machine gives the same samples.
+            deliver: gets the sound, in order for each piece.
 
-        Returns:
-            For each piece its samples at 24 kHz: float32, shape (n,), in [-1, 1] unless the model failed.
+        Raises:
+            OutOfMemoryError, EngineLostError: see there; pieces that have not ended will not.
         """
+
+    def cancel(self, piece: Piece) -> None:
+        """Stop making a piece of the running batch, within a frame; of others nothing is known and nothing happens."""
 
 
 # Imported when chosen: an engine brings its own heavy packages.

@@ -1,29 +1,36 @@
-"""From what a caller asked for to speech: pieces, prompts, batches, and joined samples."""
+"""From what a caller asked for to speech: pieces in the queue, their sound in order, checked before it leaves."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import TypeVar
 
 import numpy as np
 
-from serve.engines.engine import Engine, Piece, Prompt
 from serve.errors import ServiceError
-from serve.logs import log_defect
-from serve.speech.audio import Sound, check_made, encode_wav
+from serve.speech.audio import OUTPUT_RATE, Samples, Sound, bad_audio
+from serve.speech.prompts import Prompts
+from serve.speech.scheduler import Scheduler, Take
 from serve.speech.text import frame_cap, split_text
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
+# Between two pieces, which are sentences: a reader's breath.
+PAUSE_S = 0.25
+# Of the second try of a piece that ran away. Another seed, and the same one each time.
+OTHER_SEED = 1_000_003
+MOST_SEED = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A voice: decoded audio and what is said in it."""
+    """A voice: decoded audio and what is said in it; no text for its likeness alone, without its manner."""
 
     sound: Sound
-    text: str
+    text: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,69 +42,146 @@ class Utterance:
     reference: Reference
 
 
-def speak(
-    engine: Engine, utterances: Sequence[Utterance], seed: int | None, max_batch: int
-) -> list[bytes | ServiceError]:
-    """Speak all utterances, in as few generate calls as ``max_batch`` allows.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How an utterance is wanted.
 
-    Args:
-        engine: loaded.
-        utterances: one or more; long texts are split, and their pieces share the batch.
-        seed: for each generate call.
-        max_batch: most pieces in one call.
-
-    Returns:
-        For each utterance a WAV file (24 kHz mono 16-bit), or the error that it met.
+    Attributes:
+        client: whom shares of the engine are fair between.
+        seed: for the same sound each time; its pieces run alone.
+        stream: sound while it is made.
+        deadline: ``time.monotonic`` after which nobody waits any more.
+        may_run_away: the model does not know when to stop (random weights): reaching the cap is no fault.
     """
-    prompts: dict[tuple[str, str], Prompt | ServiceError] = {}
-    pieces: list[tuple[int, Piece]] = []
-    errors: dict[int, ServiceError] = {}
-    for index, utterance in enumerate(utterances):
-        key = (utterance.reference.sound.digest, utterance.reference.text)
-        if key not in prompts:
-            prompts[key] = _prompt(engine, utterance.reference)
-        prompt = prompts[key]
-        if isinstance(prompt, ServiceError):
-            errors[index] = prompt
-            continue
-        pieces += [
-            (index, Piece(part, utterance.language, prompt, frame_cap(part))) for part in split_text(utterance.text)
-        ]
-    made: dict[int, list[np.ndarray]] = {}
-    for start in range(0, len(pieces), max_batch):
-        group = pieces[start : start + max_batch]
+
+    client: str
+    seed: int | None
+    stream: bool
+    deadline: float
+    may_run_away: bool = False
+
+
+async def speak(
+    scheduler: Scheduler, prompts: Prompts, utterance: Utterance, wish: Wish
+) -> AsyncGenerator[Samples, None]:
+    """Say an utterance; all its pieces are in the queue at once, and share batches.
+
+    Yields:
+        Samples: 24 kHz, float32, shape (n,), finite; the first are not all zeros.
+
+    Raises:
+        ServiceError: the engine failed, or made no sound; 504 the deadline has passed.
+    """
+    from serve.engines.engine import Piece  # noqa: PLC0415 - torch comes with it, and is there by now
+
+    texts = split_text(utterance.text)
+    reference = utterance.reference
+    prompt = await _in_time(prompts.get(reference.sound, reference.text), wish)
+    takes = [
+        Take(
+            Piece(text, utterance.language, prompt, frame_cap(text), wish.stream),
+            wish.client,
+            None if wish.seed is None else (wish.seed + index) % MOST_SEED,
+        )
+        for index, text in enumerate(texts)
+    ]
+    talk = _Talk(scheduler, takes, wish)
+    scheduler.submit(takes)
+    try:
+        for index in range(len(takes)):
+            if index:
+                yield np.zeros(round(PAUSE_S * OUTPUT_RATE), np.float32)
+            async for samples in talk.piece(index):
+                yield samples
+    finally:
+        talk.leave()
+
+
+class _Talk:
+    """The takes of one utterance."""
+
+    def __init__(self, scheduler: Scheduler, takes: Sequence[Take], wish: Wish) -> None:
+        self._scheduler = scheduler
+        self._takes = list(takes)
+        self._wish = wish
+
+    def leave(self) -> None:
+        """Want none of them any more."""
+        for take in self._takes:
+            self._scheduler.cancel(take)
+
+    async def piece(self, index: int) -> AsyncGenerator[Samples, None]:
+        """The sound of one piece; once more where it ran away or was silent before any of it had left."""
         try:
-            waves = engine.run([piece for _, piece in group], seed)
-        except Exception as error:  # noqa: BLE001 - whatever an engine raises, the others' pieces go on
-            errors |= dict.fromkeys((index for index, _ in group), _engine_failed(error))
-            continue
-        for (index, _), wave in zip(group, waves, strict=True):
-            made.setdefault(index, []).append(wave)
-    return [errors.get(index) or _wav(made[index]) for index in range(len(utterances))]
+            async for samples in self._heard(self._takes[index]):
+                yield samples
+        except _BadTakeError as bad:
+            if bad.left:
+                raise bad.error from None
+            first = self._takes[index]
+            other = None if first.seed is None else (first.seed + OTHER_SEED) % MOST_SEED
+            self._takes[index] = Take(replace(first.piece), first.client, other)
+            self._scheduler.submit([self._takes[index]])
+        else:
+            return
+        try:
+            async for samples in self._heard(self._takes[index]):
+                yield samples
+        except _BadTakeError as bad:
+            raise bad.error from None
+
+    async def _heard(self, take: Take) -> AsyncGenerator[Samples, None]:
+        """The samples of a take, held back until one of them is not zero."""
+        held: list[Samples] = []
+        left = False
+        while True:
+            event = await _in_time(take.events.get(), self._wish)
+            if isinstance(event, ServiceError):
+                raise event
+            if isinstance(event, str):
+                break
+            if not np.isfinite(event).all():
+                self._scheduler.cancel(take)
+                raise _BadTakeError(bad_audio("non-finite samples"), left=left)
+            held.append(event)
+            # A streamed piece leaves part by part; one that is whole by now is judged whole.
+            if take.piece.stream and (left or (event.any() and not take.ended)):
+                for samples in held:
+                    yield samples
+                held, left = [], True
+        if event == "capped" and not self._wish.may_run_away:
+            raise _BadTakeError(_ran_away(), left=left)
+        if not left and not any(samples.any() for samples in held):
+            raise _BadTakeError(bad_audio("silence" if held else "no samples"), left=left)
+        for samples in held:
+            yield samples
 
 
-def _prompt(engine: Engine, reference: Reference) -> Prompt | ServiceError:
+class _BadTakeError(Exception):
+    """A take that must not be heard; ``left``: some of it was."""
+
+    def __init__(self, error: ServiceError, *, left: bool) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.left = left
+
+
+async def _in_time(waiting: Awaitable[T], wish: Wish) -> T:
     try:
-        return engine.prompt(reference.sound, reference.text)
-    except Exception as error:  # noqa: BLE001 - see speak
-        return _engine_failed(error)
+        return await asyncio.wait_for(waiting, wish.deadline - time.monotonic())
+    except TimeoutError:
+        raise ServiceError(
+            HTTPStatus.GATEWAY_TIMEOUT,
+            "deadline",
+            "the speech was not made within the time that a request has (WW_DEADLINE_S)",
+            remedy="send a shorter text, or try again when less is going on",
+        ) from None
 
 
-def _wav(parts: Sequence[np.ndarray]) -> bytes | ServiceError:
-    # Each part is checked by itself: silence in one would hide behind the others.
-    try:
-        for part in parts:
-            check_made(part)
-    except ServiceError as error:
-        return error
-    return encode_wav(np.concatenate(parts))
-
-
-def _engine_failed(error: Exception) -> ServiceError:
-    log_defect(log, "the engine failed", error)
+def _ran_away() -> ServiceError:
     return ServiceError(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "engine_failed",
-        f"the engine failed: {type(error).__name__}",
-        remedy="try again; if it stays, see the log",
+        "runaway",
+        "the model did not come to an end within twice the time that the text takes",
+        remedy="try again, with another seed if one was given, or with a clearer reference",
     )

@@ -28,4 +28,6 @@ def test_torch_2_9_for_cuda_12_8_on_python_3_13(engine: Engine, make_space: Call
     assert details["python is the lock's"] == "3.13"
     assert details["torch is the lock's"] == "2.9.1"
     assert details["cuda is the lock's"] == "12.8"
-    print(f"{target['size'] / 1e9:.2f} GB unpacked, built in {target['seconds']} s")
+    weight = target["weight"]
+    packed, unpacked = (f"{weight[key] / 1e6:,.0f} MB {key}" for key in ("packed", "unpacked"))
+    print(f"{packed}, {unpacked}, {weight['layers']} layers, built in {target['seconds']} s")

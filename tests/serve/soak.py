@@ -112,6 +112,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("clone", 8, lambda rng: post("/clone", said(rng)), WORKS),
     Kind("clone, long", 1, lambda rng: post("/clone", said(rng, 40)), WORKS),
     Kind("clone, seeded", 1, lambda rng: post("/clone", said(rng) | {"seed": rng.randrange(2**31)}), WORKS),
+    Kind("clone, streamed", 3, lambda rng: post("/clone", said(rng, 4) | {"stream": True}), WORKS),
+    Kind(
+        "left while streamed", 2, lambda rng: post("/clone", said(rng, 20) | {"stream": True}), WORKS, leave="waiting"
+    ),
     Kind("batch", 3, lambda rng: post("/clone-batch", several(rng)), WORKS),
     Kind("left while waiting", 4, lambda rng: post("/clone", said(rng, 20)), WORKS, leave="waiting"),
     Kind("batch left", 2, lambda rng: post("/clone-batch", several(rng)), WORKS, leave="waiting"),

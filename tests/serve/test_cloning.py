@@ -1,99 +1,183 @@
-"""Pieces, prompts, batches and errors, on an engine that shows what it was asked."""
+"""Utterances: pieces and their order, seeds, second tries, and what must not be heard."""
 
 from __future__ import annotations
 
-import io
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import soundfile
+import pytest
 
 from serve.errors import ServiceError
-from serve.speech.audio import Sound
-from serve.speech.cloning import Reference, Utterance, speak
+from serve.speech import cloning
+from serve.speech.audio import OUTPUT_RATE, Sound
+from serve.speech.cloning import Reference, Utterance, Wish, speak
+from serve.speech.observer import Nobody
+from serve.speech.prompts import Prompts
+from serve.speech.scheduler import Limits, Scheduler
+from tests.serve.played import PART, PlayedEngine
 
 LONG = "This sentence has exactly fifty characters in it. " * 25  # three pieces
-
-
-class RecordingEngine:
-    """Says a text of n characters as n samples of 0.5."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-        self.prompts: list[str] = []
-        self.seeds: list[int | None] = []
-
-    def load(self, plan):
-        raise NotImplementedError
-
-    def warm(self):
-        raise NotImplementedError
-
-    def prompt(self, sound, text):
-        if text == "no prompt":
-            raise ValueError("secret transcript")
-        self.prompts.append(text)
-        return text
-
-    def run(self, batch, seed):
-        self.batches.append([piece.text for piece in batch])
-        self.seeds.append(seed)
-        if any("crash" in piece.text for piece in batch):
-            raise RuntimeError("secret text")
-        return [np.full(len(p.text), {"mute": 0, "nan": np.nan}.get(p.text, 0.5), np.float32) for p in batch]
+PAUSE = round(cloning.PAUSE_S * OUTPUT_RATE)
 
 
 def utterance(text, reference="a", digest="1"):
     return Utterance(text, "english", Reference(Sound(np.ones(1, np.float32), 24_000, digest), reference))
 
 
-def length(content):
-    return soundfile.info(io.BytesIO(content)).frames
+def say(engine, *utterances, seed=None, stream=False, seconds=10.0, budget=10_000, may_run_away=False):
+    """Each utterance's parts, or its error behind them; all at the same time."""
+
+    async def one(scheduler, prompts, spoken):
+        parts = []
+        wish = Wish("client", seed, stream, time.monotonic() + seconds, may_run_away)
+        try:
+            async for samples in speak(scheduler, prompts, spoken, wish):
+                parts.append(samples)  # noqa: PERF401 - those before an error count
+        except ServiceError as error:
+            parts.append(error)
+        return parts
+
+    async def main():
+        with ThreadPoolExecutor(1) as thread:
+            scheduler = Scheduler(engine, thread, Limits(8, 0.01), Nobody(), lambda error: None)
+            prompts = Prompts(scheduler.prompt, budget, Nobody())
+            try:
+                return await asyncio.gather(*(one(scheduler, prompts, spoken) for spoken in utterances))
+            finally:
+                engine.gate.set()
+
+    return asyncio.run(main())
 
 
-def test_one_call_for_all_pieces_and_one_prompt_for_equal_references():
-    engine = RecordingEngine()
-    made = speak(engine, [utterance("one"), utterance(LONG), utterance("three", "b")], 5, 16)
-    assert [len(batch) for batch in engine.batches] == [5]
-    assert engine.prompts == ["a", "b"]
-    assert engine.seeds == [5]
-    assert [length(wav) for wav in made] == [3, 499 + 499 + 249, 5]
+def sizes(parts):
+    return [part.size for part in parts]
+
+
+def test_the_pieces_of_a_text_share_a_batch_and_are_heard_in_order_with_pauses():
+    engine = PlayedEngine()
+    (parts,) = say(engine, utterance(LONG))
+    assert [len(batch) for batch in engine.batches] == [3]
+    assert engine.prompts == ["a"]
+    assert sizes(parts) == [PART, PART, PAUSE, PART, PART, PAUSE, PART, PART]
+    assert not parts[2].any()
 
 
 def test_the_same_words_in_other_audio_are_another_prompt():
-    engine = RecordingEngine()
-    speak(engine, [utterance("x", digest="1"), utterance("x", digest="2"), utterance("x", digest="1")], None, 16)
+    engine = PlayedEngine()
+    say(engine, *(utterance("x", digest=digest) for digest in ("1", "2", "1")))
     assert engine.prompts == ["a", "a"]
 
 
-def test_calls_are_no_larger_than_allowed():
-    engine = RecordingEngine()
-    made = speak(engine, [utterance(LONG), utterance("four"), utterance("fifth")], None, 2)
-    assert [len(batch) for batch in engine.batches] == [2, 2, 1]
-    assert [length(wav) for wav in made] == [1247, 4, 5]
+def test_prompts_over_the_budget_are_not_kept():
+    engine = PlayedEngine()
+
+    async def main():
+        async def encode(sound, text):
+            return engine.prompt(sound, text)
+
+        prompts = Prompts(encode, 250, Nobody())
+        for digest in ("1", "2", "1", "3", "1", "2"):  # two of 100 bytes fit: 3 drives 2 out
+            await prompts.get(Sound(np.ones(1, np.float32), 24_000, digest), digest)
+
+    asyncio.run(main())
+    assert engine.prompts == ["1", "2", "3", "2"]
 
 
-def test_what_fails_fails_alone_and_says_nothing_of_the_text(caplog):
-    engine = RecordingEngine()
-    texts = ["fine", "mute", "nan", "crash", "fine too"]
-    made = speak(engine, [*map(utterance, texts), utterance("x", "no prompt")], None, 1)
-    codes = [result.code if isinstance(result, ServiceError) else "ok" for result in made]
-    assert codes == ["ok", "bad_audio", "bad_audio", "engine_failed", "ok", "engine_failed"]
-    assert [result.status for result in made if isinstance(result, ServiceError)] == [500] * 4
-    said = caplog.text + "".join(str(result.body()) for result in made if isinstance(result, ServiceError))
-    assert "RuntimeError" in said
-    assert "test_cloning.py" in said
-    assert "secret" not in said
+def test_pieces_of_a_seeded_text_run_alone_each_with_its_own_seed():
+    engine = PlayedEngine()
+    say(engine, utterance(LONG), seed=5)
+    assert [len(batch) for batch in engine.batches] == [1, 1, 1]
+    assert engine.seeds == [5, 6, 7]
 
 
-def test_a_failed_call_fails_every_utterance_in_it():
-    made = speak(RecordingEngine(), [utterance("fine"), utterance("crash"), utterance("later")], None, 2)
-    assert [isinstance(result, ServiceError) for result in made] == [True, True, False]
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("mute", "bad_audio"), ("nan", "bad_audio"), ("empty", "bad_audio"), ("endless steps", "runaway")],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_no_speech_is_tried_once_more_and_then_an_error(text, code, stream):
+    engine = PlayedEngine()
+    (parts,) = say(engine, utterance(text), stream=stream, seed=1)
+    left = [part for part in parts if not isinstance(part, ServiceError)]
+    if code == "runaway" and stream:  # its sound had left before it was known
+        assert sizes(left) == [PART, PART]
+        assert len(engine.batches) == 1
+    else:
+        assert left == []
+        assert engine.seeds == [1, 1 + cloning.OTHER_SEED]
+    assert (parts[-1].status, parts[-1].code) == (500, code)
 
 
-def test_a_part_that_is_silent_fails_the_whole():
-    engine = RecordingEngine()
-    text = f"{'x' * 499}. mute"
-    made = speak(engine, [utterance(text)], None, 4)
-    assert engine.batches[0][-1] == "mute"
-    assert isinstance(made[0], ServiceError)
-    assert made[0].code == "bad_audio"
+@pytest.mark.parametrize("fault", ["mute", "nan", "endless"])
+def test_the_second_try_is_heard_when_it_is_good(fault):
+    engine = PlayedEngine()
+    (parts,) = say(engine, utterance(f"{fault} once"))
+    assert sizes(parts) == [PART, PART]
+    assert all((part == 0.5).all() for part in parts)
+    assert len(engine.batches) == 2
+
+
+def test_a_later_piece_that_has_run_away_before_its_turn_is_tried_again():
+    engine = PlayedEngine()
+
+    async def main():
+        with ThreadPoolExecutor(1) as thread:
+            scheduler = Scheduler(engine, thread, Limits(2, 0.0), Nobody(), lambda error: None)
+            prompts = Prompts(scheduler.prompt, 1000, Nobody())
+            wish = Wish("client", None, True, time.monotonic() + 10)
+            parts = speak(scheduler, prompts, utterance(f"{'x' * 480}. endless once {'y' * 30}"), wish)
+            heard = [await anext(parts)]
+            await asyncio.sleep(0.2)  # the second piece, in the same batch, has ended by now
+            heard += [samples async for samples in parts]
+            return heard
+
+    assert sizes(asyncio.run(main())) == [PART, PART, PAUSE, PART, PART]
+    assert [len(batch) for batch in engine.batches] == [2, 1]
+
+
+def test_random_weights_never_know_when_to_stop():
+    (parts,) = say(PlayedEngine(), utterance("endless"), may_run_away=True)
+    assert sizes(parts) == [PART, PART]
+
+
+def test_what_fails_fails_alone():
+    texts = ["fine", "mute", "fine too"]
+    *said, failed = say(PlayedEngine(), *map(utterance, texts), utterance("x", "no prompt"))
+    assert [isinstance(parts[-1], ServiceError) for parts in said] == [False, True, False]
+    assert (failed[-1].status, failed[-1].code) == (500, "engine_failed")
+    assert "secret" not in str(failed[-1].body())
+
+
+def test_a_piece_that_is_silent_fails_the_whole():
+    (parts,) = say(PlayedEngine(), utterance(f"{'x' * 499}. mute"))
+    assert parts[-1].code == "bad_audio"
+
+
+def test_a_request_has_a_deadline_and_its_pieces_are_cancelled():
+    engine = PlayedEngine()
+    (parts,) = say(engine, utterance("wait"), seconds=0.2)
+    assert (parts[-1].status, parts[-1].code) == (504, "deadline")
+    assert engine.unwanted == ["wait"]
+
+
+def test_who_leaves_a_stream_stops_the_engine():
+    engine = PlayedEngine()
+
+    async def main():
+        with ThreadPoolExecutor(1) as thread:
+            scheduler = Scheduler(engine, thread, Limits(1, 0.0), Nobody(), lambda error: None)
+            prompts = Prompts(scheduler.prompt, 1000, Nobody())
+            wish = Wish("client", None, True, time.monotonic() + 10)
+            text = "x" * 480 + ". " + "wait " * 99
+            parts = speak(scheduler, prompts, utterance(text), wish)
+            assert (await anext(parts)).size == PART
+            await asyncio.sleep(0.1)  # the second piece runs now
+            await parts.aclose()
+            engine.gate.set()
+            assert scheduler.waiting == 0
+
+    asyncio.run(main())
+    assert len(engine.unwanted) == 1
+    assert "wait" in engine.unwanted[0]

@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.errors import StartError
-from serve.service import Running
 
 
 def clone(client, voice, **changes):
@@ -98,7 +98,8 @@ def test_what_cannot_be_cloned(client, voice, changes, code, field):
 def test_what_must_be_given(client, voice, field):
     body = {"text": "Hello."} | voice
     del body[field]
-    error_of(client.post("/clone", json=body), 422, "invalid_request", field)
+    code = "half_a_reference" if field == "ref_text" else "invalid_request"
+    error_of(client.post("/clone", json=body), 422, code, field)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def test_a_defect_is_a_500_in_the_same_shape_and_one_line(make_client, ready, vo
             def languages(self):
                 raise ZeroDivisionError("secret")
 
-        service.running = Running(running.engine, running.plan, Crash())
+        service.running = replace(running, facts=Crash())
         answer = clone(client, voice)
     error_of(answer, 500, "internal")
     assert "secret" not in answer.text

@@ -133,7 +133,7 @@ def test_what_the_scheduler_tells(make_client):
     assert value(samples, "prompt_cache_lookups_total", result="miss") == 2
     assert value(samples, "prompt_cache_bytes") == 4096
     assert value(samples, "prompt_cache_entries") == 2
-    assert value(samples, "requests_cancelled_total") == 1
+    assert value(samples, "pieces_cancelled_total") == 1
     assert value(samples, "requests_rejected_total", reason="busy") == 1
 
 

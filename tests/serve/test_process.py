@@ -91,8 +91,9 @@ def test_what_does_not_finish_in_time_is_told_so(launch, voice):
     thread.join()
     assert status == 0
     assert seconds < 3
-    assert answers[0][0] == 503
-    assert json.loads(answers[0][2])["error"]["code"] == "draining"
+    # What was said in time is there; the rest tells why it is not.
+    items = json.loads(answers[0][2])["items"]
+    assert {item["error"]["code"] for item in items if item["status"] != 200} == {"draining"}
     assert "1 requests are cut off" in process.stderr()
 
 

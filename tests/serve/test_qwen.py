@@ -22,6 +22,7 @@ from serve.errors import NetworkError, SettingsError, StartError
 from serve.speech.audio import Sound
 
 CPU = Device("cpu", "CPU", (), "a test")
+FRAME = 1920  # samples
 NOISE = Sound(np.random.default_rng(0).uniform(-0.3, 0.3, 32_000).astype(np.float32), 16_000, "x")
 
 
@@ -45,8 +46,34 @@ def broken(tiny, tmp_path):
     return shutil.copytree(tiny, tmp_path / "broken")
 
 
+class Heard:
+    """What an engine delivers: parts and outcome of each piece."""
+
+    def __init__(self):
+        self.parts = {}
+        self.outcomes = {}
+
+    def __call__(self, piece, samples, outcome):
+        assert piece not in self.outcomes, "something came after the end"
+        if samples is not None:
+            self.parts.setdefault(piece, []).append(samples)
+        if outcome is not None:
+            self.outcomes[piece] = outcome
+
+    def wave(self, piece):
+        return np.concatenate(self.parts[piece])
+
+
+def run(engine, pieces, seed=0):
+    heard = Heard()
+    engine.run(pieces, seed, heard)
+    assert set(heard.outcomes) == set(pieces)
+    return heard
+
+
 def say(engine, text="Hello there.", language="english", seed=0, frames=12):
-    return engine.run([Piece(text, language, engine.prompt(NOISE, "noise"), frames)], seed)[0]
+    piece = Piece(text, language, engine.prompt(NOISE, "noise"), frames)
+    return run(engine, [piece], seed).wave(piece)
 
 
 def test_facts(tiny):
@@ -100,18 +127,81 @@ def test_a_seed_does_not_leak_into_the_next_request(engine):
 def test_a_batch_has_one_answer_for_each_piece(engine):
     prompt = engine.prompt(NOISE, "noise")
     pieces = [Piece("One.", "english", prompt, 6), Piece("Two, and longer.", "auto", prompt, 12)]
-    waves = engine.run(pieces, 0)
-    assert len(waves) == 2
-    for wave in waves:
+    heard = run(engine, pieces)
+    for piece in pieces:
+        wave = heard.wave(piece)
         assert wave.dtype == np.float32
         assert wave.ndim == 1
-        # At most the batch's cap, 80 ms = 1920 samples a frame, with one frame of slack for the reference's cut.
-        assert 0 < wave.size <= 13 * 1920
+        # At most its own cap, 80 ms = 1920 samples a frame.
+        assert 0 < wave.size <= piece.max_frames * FRAME
         assert np.abs(wave).max() <= 1
 
 
 def test_the_checkpoints_own_ceiling_holds(engine):
-    assert say(engine, frames=10_000).size <= 33 * 1920
+    assert say(engine, frames=10_000).size <= 32 * FRAME
+
+
+@pytest.mark.parametrize("text", ["noise", None])
+def test_it_says_what_the_package_itself_says(engine, text):
+    prompt = engine.prompt(NOISE, text)
+    for seed in range(4):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            (wave,), _ = engine._model.generate_voice_clone(
+                text=["Hello."],
+                language=["english"],
+                voice_clone_prompt=[prompt.value],
+                non_streaming_mode=True,
+                max_new_tokens=32,
+            )
+        piece = Piece("Hello.", "english", prompt, 1000)
+        np.testing.assert_array_equal(run(engine, [piece], seed).wave(piece), wave)
+
+
+@pytest.mark.parametrize("text", ["noise", None])
+def test_streamed_and_unstreamed_agree(engine, text):
+    prompt = engine.prompt(NOISE, text)
+    lengths = set()
+    for seed in range(6):
+        whole, parts = (Piece("Hello.", "english", prompt, 1000, stream) for stream in (False, True))
+        wave, heard = run(engine, [whole], seed).wave(whole), run(engine, [parts], seed)
+        np.testing.assert_allclose(heard.wave(parts), wave, atol=1e-4)  # three steps of a 16-bit sample
+        lengths.add(tuple(samples.size // FRAME for samples in heard.parts[parts]))
+    assert (1, 2, 4, 8, 16) in lengths
+
+
+def test_the_parts_of_a_batch_are_streamed_or_not_as_each_is_wanted(engine):
+    prompt = engine.prompt(NOISE, "noise")
+    pieces = [Piece("One.", "auto", prompt, 9, stream) for stream in (True, False, True)]
+    heard = run(engine, pieces)
+    assert len(heard.parts[pieces[1]]) == 1
+    assert heard.parts[pieces[0]][0].size == FRAME
+
+
+def test_a_piece_that_nobody_wants_ends_and_the_others_go_on(engine):
+    prompt = engine.prompt(NOISE, "noise")
+    pieces = [Piece("One.", "auto", prompt, 1000, stream) for stream in (True, False)]
+    heard = Heard()
+
+    def deliver(piece, samples, outcome):
+        heard(piece, samples, outcome)
+        engine.cancel(pieces[0])
+
+    before = engine.frames
+    engine.run(pieces, 3, deliver)
+    assert heard.outcomes[pieces[0]] == "cancelled"
+    assert len(heard.parts[pieces[0]]) == 1
+    assert heard.wave(pieces[1]).size > 2 * FRAME
+    assert engine.frames - before > 3
+
+
+def test_the_engine_stops_when_nobody_wants_anything(engine):
+    piece = Piece("One.", "auto", engine.prompt(NOISE, "noise"), 1000, stream=True)
+    before = engine.frames
+    engine.run([piece], 0, lambda piece, _samples, _outcome: engine.cancel(piece))
+    assert engine.frames - before == 3  # the prompt's pass, the frame that was heard, the frame that noticed
+    engine.cancel(piece)  # of no running batch: nothing happens
+    assert say(engine).size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""``/clone`` and ``/clone-batch``: a reference comes with the request."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from serve.api.callers import caller_of
+from serve.api.http import as_json
+from serve.api.leaving import until_gone
+from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneRequest, ErrorAnswer
+from serve.api.sounding import answer_sound, collect
+from serve.errors import ServiceError, invalid
+from serve.service import Service
+from serve.speech.audio import AudioLimits, Sound, decode_audio, decode_base64, encode_wav
+from serve.speech.cloning import Reference, Utterance
+from serve.speech.encoders import MEDIA_TYPES
+from serve.speech.languages import resolve_language
+from serve.speech.text import clean_text
+
+# A transcript of 30 s of speech has about 500 characters.
+MAX_REF_TEXT_CHARS = 2000
+# The seeds of a batch's items: more apart than one text has pieces.
+SEED_STEP = 4096
+MOST_SEED = 2**63
+STATUSES = (400, 401, 413, 422, 429, 500, 503, 504)
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add both."""
+
+    @app.post(
+        "/clone",
+        response_class=Response,
+        responses={
+            **ERRORS,
+            200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "speech, 24 kHz mono"},
+        },
+    )
+    async def clone(body: CloneRequest, request: Request) -> Response:
+        """Say one text in the voice of a reference."""
+        with service.admit():
+            item = BatchItem(**body.model_dump(exclude={"seed", "stream", "response_format"}))
+            utterance = await asyncio.to_thread(Reader(service).utterance, item, None)
+        parts = service.speak(utterance, client=caller_of(request).client, seed=body.seed, stream=body.stream)
+        return await answer_sound(
+            request, parts, body.response_format, stream=body.stream, headers=weights_header(service)
+        )
+
+    @app.post("/clone-batch", response_model_exclude_unset=True, responses=ERRORS)
+    async def clone_batch(body: BatchRequest, request: Request, response: Response) -> BatchAnswer:
+        """Say several texts; each has its own status, and one that fails does not hold up the others."""
+        if len(body.items) > service.settings.max_items:
+            message = f"items has {len(body.items)} entries; at most {service.settings.max_items} are accepted"
+            raise invalid("too_many_items", message, "items", "send them in several requests")
+        with service.admit():
+            read = await asyncio.to_thread(_read_batch, service, body)
+            client = caller_of(request).client
+            results = await until_gone(request, _speak_all(service, read, client, body.seed))
+        response.headers.update(weights_header(service))
+        answer: dict[str, Any] = {"items": [_result(result) for result in results]}
+        errors = [result for result in results if isinstance(result, ServiceError)]
+        if len(errors) == len(results):
+            response.status_code = max(error.status for error in errors)
+            message, remedy = f"none of the {len(errors)} items could be spoken", "see the error of each item"
+            answer["error"] = as_json(ServiceError(response.status_code, "all_failed", message, remedy=remedy))
+        return BatchAnswer.model_validate(answer)
+
+
+def weights_header(service: Service) -> dict[str, str]:
+    """Said with every audio, so that nobody takes the noise of random weights for the model's speech."""
+    return {"X-Weights": service.running.facts.weights} if service.running else {}
+
+
+class Reader:
+    """Checks and decodes what a request holds; equal audio is decoded once."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self._limits = AudioLimits(settings.max_audio_bytes, settings.min_ref_s, settings.max_ref_s)
+        self._most = settings.max_text_chars
+        self._languages = service.running.facts.languages if service.running else ()
+        self._sounds: dict[str, Sound] = {}
+
+    def utterance(self, item: BatchItem, shared: Reference | None) -> Utterance:
+        """The item, checked: ``shared`` is the voice of an item that brings none."""
+        text = clean_text(item.text, self._most, "text")
+        language = resolve_language(item.language, self._languages, "language")
+        own = self.reference(item.ref_audio_base64, item.ref_text, likeness=item.x_vector_only)
+        reference = own or shared
+        if reference is None:
+            remedy = "give the item ref_audio_base64 and ref_text, or give them to the whole batch"
+            raise invalid("no_reference", "there is no reference to clone", "ref_audio_base64", remedy)
+        return Utterance(text, language, reference)
+
+    def reference(self, audio: str | None, text: str | None, *, likeness: bool) -> Reference | None:
+        """A voice, or None where neither part of one is given; ``likeness``: of the speaker alone, no transcript."""
+        if audio is None and text is None and not likeness:
+            return None
+        if likeness and text is not None:
+            message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
+            raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
+        if audio is None or (text is None and not likeness):
+            missing, other = ("ref_audio_base64", "ref_text") if audio is None else ("ref_text", "ref_audio_base64")
+            raise invalid("half_a_reference", f"{missing} is missing beside {other}", missing, f"give {missing}, too")
+        transcript = None if text is None else clean_text(text, MAX_REF_TEXT_CHARS, "ref_text")
+        if audio not in self._sounds:
+            content = decode_base64(audio, self._limits.max_bytes, "ref_audio_base64")
+            self._sounds[audio] = decode_audio(content, self._limits, "ref_audio_base64")
+        return Reference(self._sounds[audio], transcript)
+
+
+async def _speak_all(
+    service: Service, read: Sequence[Utterance | ServiceError], client: str, seed: int | None
+) -> list[bytes | ServiceError]:
+    """Each utterance as a WAV file, or its error; all of them are in the queue at once."""
+
+    async def one(index: int, utterance: Utterance | ServiceError) -> bytes | ServiceError:
+        if isinstance(utterance, ServiceError):
+            return utterance.within(f"items.{index}")
+        own = None if seed is None else (seed + index * SEED_STEP) % MOST_SEED
+        try:
+            return encode_wav(await collect(service.speak_admitted(utterance, client=client, seed=own)))
+        except ServiceError as error:
+            return error.within(f"items.{index}")
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(index, utterance)) for index, utterance in enumerate(read)]
+    return [task.result() for task in tasks]
+
+
+def _read_batch(service: Service, request: BatchRequest) -> list[Utterance | ServiceError]:
+    """Each item checked and decoded, or its error; a broken shared reference fails the whole request."""
+    reader = Reader(service)
+    shared = reader.reference(request.ref_audio_base64, request.ref_text, likeness=request.x_vector_only)
+    read: list[Utterance | ServiceError] = []
+    for item in request.items:
+        try:
+            read.append(reader.utterance(item, shared))
+        except ServiceError as error:
+            read.append(error)
+    return read
+
+
+def _result(spoken: bytes | ServiceError) -> dict[str, Any]:
+    if isinstance(spoken, ServiceError):
+        return {"status": spoken.status, "error": as_json(spoken)}
+    return {"status": int(HTTPStatus.OK), "audio_base64": base64.b64encode(spoken).decode("ascii")}

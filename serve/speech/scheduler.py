@@ -1,0 +1,269 @@
+"""Who is spoken for next: one queue of pieces before the engine, fair between clients, in batches.
+
+All of it runs in the event loop; only the engine's own calls run in the engine's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from serve.errors import ServiceError
+from serve.logs import log_defect
+from serve.speech.observer import Observer
+
+if TYPE_CHECKING:  # these import torch
+    from serve.engines.engine import Engine, Outcome, Piece, Prompt
+    from serve.speech.audio import Samples, Sound
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Take:
+    """One attempt to say a piece.
+
+    Attributes:
+        piece: what to say.
+        client: whom shares are fair between.
+        seed: of a take that runs alone; None for one that may share a batch.
+        events: samples, then the outcome, or the error that came in its place.
+    """
+
+    piece: Piece
+    client: str
+    seed: int | None = None
+    events: asyncio.Queue[Samples | Outcome | ServiceError] = field(default_factory=asyncio.Queue)
+    begun: bool = False
+    ended: bool = False
+
+    def end(self, how: Outcome | ServiceError) -> None:
+        """End it, once."""
+        if not self.ended:
+            self.ended = True
+            self.events.put_nowait(how)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How batches are made.
+
+    Attributes:
+        batch: most pieces in one.
+        window_s: how long an idle engine waits for more pieces after the first.
+    """
+
+    batch: int
+    window_s: float
+
+
+class Scheduler:
+    """The queue, and the one task that feeds the engine from it."""
+
+    def __init__(
+        self, engine: Engine, thread: Executor, limits: Limits, observer: Observer, on_lost: Callable[[Exception], None]
+    ) -> None:
+        """Take a loaded engine and its thread.
+
+        Args:
+            engine: called in ``thread`` only, but for ``cancel``.
+            thread: with one worker.
+            limits: of batches.
+            observer: is told what happens.
+            on_lost: called once when the engine will not work again.
+        """
+        self._engine = engine
+        self._thread = thread
+        self._limits = limits
+        self._most = limits.batch
+        self._observer = observer
+        self._on_lost = on_lost
+        self._queues: OrderedDict[str, deque[Take]] = OrderedDict()
+        self._running: list[Take] = []
+        self._prompts: set[asyncio.Future[Prompt]] = set()
+        self._feeding: asyncio.Task[None] | None = None
+        self._closed: ServiceError | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine has work right now."""
+        return bool(self._running or self._prompts)
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces wait."""
+        return sum(map(len, self._queues.values()))
+
+    async def prompt(self, sound: Sound, text: str | None) -> Prompt:
+        """Encode a reference, between two batches.
+
+        Raises:
+            ServiceError: 500 the engine failed; 503 it is gone, or the service is shutting down.
+        """
+        self._refuse_when_closed()
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.prompt, sound, text)
+        self._prompts.add(call)
+        try:
+            return await call
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises
+            raise self._explain(error) from None
+        finally:
+            self._prompts.discard(call)
+
+    def submit(self, takes: Sequence[Take]) -> None:
+        """Put takes into the queue, those of one client one after the other.
+
+        Raises:
+            ServiceError: 503 the engine is gone, or the service is shutting down.
+        """
+        self._refuse_when_closed()
+        for take in takes:
+            self._queues.setdefault(take.client, deque()).append(take)
+        self._observer.enqueued(len(takes))
+        if self._feeding is None or self._feeding.done():
+            self._feeding = asyncio.get_running_loop().create_task(self._feed(), name="feed the engine")
+
+    def cancel(self, take: Take) -> None:
+        """Want no more of a take: it leaves the queue, or the engine stops making it within a frame."""
+        if take.ended:
+            return
+        take.end("cancelled")
+        self._observer.cancelled()
+        queue = self._queues.get(take.client)
+        if queue is not None and take in queue:
+            queue.remove(take)
+            self._observer.dequeued(1)
+            if not queue:
+                del self._queues[take.client]
+        elif take in self._running:
+            self._engine.cancel(take.piece)
+
+    def close(self, error: ServiceError) -> None:
+        """End every take with an error, and take no more."""
+        self._closed = error
+        waiting = [take for queue in self._queues.values() for take in queue]
+        self._queues.clear()
+        self._observer.dequeued(len(waiting))
+        for take in (*waiting, *self._running):
+            self._engine.cancel(take.piece)
+            take.end(error)
+
+    async def _feed(self) -> None:
+        """Run batches until nothing waits."""
+        await asyncio.sleep(self._limits.window_s)
+        while self._queues:
+            if self._prompts:  # their pieces can share the batch
+                await asyncio.wait(set(self._prompts))
+                await asyncio.sleep(self._limits.window_s)
+            self._running = self._next_batch()
+            self._observer.dequeued(len(self._running))
+            self._observer.batch(len(self._running))
+            try:
+                if self._running:
+                    await self._run(self._running)
+            finally:
+                self._running = []
+
+    async def _run(self, batch: Sequence[Take]) -> None:
+        loop = asyncio.get_running_loop()
+        takes = {take.piece: take for take in batch}
+
+        def deliver(piece: Piece, samples: Samples | None, outcome: Outcome | None) -> None:
+            loop.call_soon_threadsafe(_deliver, takes[piece], samples, outcome)
+
+        pieces = list(takes)
+        try:
+            await loop.run_in_executor(self._thread, self._engine.run, pieces, batch[0].seed, deliver)
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises, the others' pieces go on
+            await asyncio.sleep(0)  # what it delivered before comes first
+            if not self._again_in_smaller(batch, error):
+                explained = self._explain(error)
+                for take in batch:
+                    take.end(explained)
+
+    def _again_in_smaller(self, batch: Sequence[Take], error: Exception) -> bool:
+        """Where memory ran out: halve the batches, and queue again what nothing was heard of. Whether that was it."""
+        from serve.engines.engine import OutOfMemoryError  # noqa: PLC0415 - torch comes with it, and is there by now
+
+        if not isinstance(error, OutOfMemoryError) or len(batch) == 1:
+            return False
+        self._most = max(1, len(batch) // 2)
+        log.warning("a batch of %s did not fit into the memory: from now on at most %s", len(batch), self._most)
+        again = [take for take in batch if not take.begun and not take.ended]
+        for take in reversed(again):
+            self._queues.setdefault(take.client, deque()).appendleft(take)
+        self._observer.enqueued(len(again))
+        lost = self._explain(error)
+        for take in batch:
+            if take not in again:
+                take.end(lost)
+        return True
+
+    def _next_batch(self) -> list[Take]:
+        """One piece of each client in turn, until the batch is full; a take with a seed runs alone."""
+        batch: list[Take] = []
+        passed: set[str] = set()
+        while len(batch) < self._most:
+            client = next((name for name in self._queues if name not in passed), None)
+            if client is None:
+                break
+            queue = self._queues[client]
+            if batch and queue[0].seed is not None:  # first in the next batch
+                passed.add(client)
+                continue
+            batch.append(queue.popleft())
+            if queue:
+                self._queues.move_to_end(client)
+            else:
+                del self._queues[client]
+            if batch[0].seed is not None:
+                break
+        return batch
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+
+    def _explain(self, error: Exception) -> ServiceError:
+        """What a caller is told of an engine's error; one that is the engine's end closes the queue."""
+        from serve.engines.engine import EngineLostError, OutOfMemoryError  # noqa: PLC0415 - see _again_in_smaller
+
+        log_defect(log, "the engine failed", error)
+        if isinstance(error, EngineLostError):
+            lost = ServiceError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "engine_lost",
+                "the engine has failed and the service will restart",
+                remedy="ask another instance, or try again",
+            )
+            if self._closed is None:
+                self.close(lost)
+                self._on_lost(error)
+            return lost
+        if isinstance(error, OutOfMemoryError):
+            remedy = "try again later, with a shorter reference or a shorter text"
+            message = "the request does not fit into the memory"
+            return ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, "out_of_memory", message, remedy=remedy)
+        return ServiceError(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "engine_failed",
+            f"the engine failed: {type(error).__name__}",
+            remedy="try again; if it stays, see the log",
+        )
+
+
+def _deliver(take: Take, samples: Samples | None, outcome: Outcome | None) -> None:
+    """In the event loop: what the engine made, unless nobody wants it any more."""
+    if take.ended:
+        return
+    take.begun = True
+    if samples is not None:
+        take.events.put_nowait(samples)
+    if outcome is not None:
+        take.end(outcome)

@@ -1,0 +1,183 @@
+"""Sound that leaves while it is made, and callers who go away: over a real connection, with the engine in sight."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+import uvicorn
+
+from serve import service as service_module
+from serve.api.app import create_app
+from serve.service import Service
+from serve.settings import read_settings
+from tests.serve.conftest import find_port
+
+FRAME = 1920  # samples
+LONG = "This is one of many sentences that are said one after the other. " * 60
+
+
+@contextlib.contextmanager
+def serving(tiny):
+    """The service behind a port, in this process; its client knows the service: ``client.service``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WW_MODEL_DIR", str(tiny))
+        service = Service(read_settings(), None)
+    port = find_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: service.state.status == "ready")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            client.service = service
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def live(tiny):
+    with serving(tiny) as client:
+        yield client
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def engine_of(live):
+    return live.service.running.engine
+
+
+def test_the_first_frame_leaves_alone_and_the_rest_in_growing_parts(live, voice):
+    body = json.dumps({"text": "Hello.", "stream": True, "seed": 0} | voice).encode()
+    head = ["POST /clone HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    with socket.create_connection(("127.0.0.1", live.base_url.port)) as connection:
+        connection.sendall("\r\n".join(head).encode() + body)
+        answer = connection.makefile("rb")
+        assert answer.readline().split()[1] == b"200"
+        headers = {}
+        while (line := answer.readline()) != b"\r\n":
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        sizes = []
+        while size := int(answer.readline(), 16):
+            answer.read(size + 2)
+            sizes.append(size)
+        answer.close()
+    assert headers["transfer-encoding"] == "chunked"
+    assert headers["content-type"] == "audio/wav"
+    assert headers["x-weights"] == "random"
+    assert sizes[0] == 44 + 2 * FRAME
+    assert sizes[1:4] == [2 * FRAME * frames for frames in (2, 4, 8)]
+
+
+def test_streamed_and_whole_answers_agree(live, voice):
+    content = {"text": "Hello there.", "seed": 3} | voice
+    whole, streamed, raw = (
+        live.post("/clone", json=content | more).content
+        for more in ({}, {"stream": True}, {"stream": True, "response_format": "pcm"})
+    )
+    first, second = (soundfile.read(io.BytesIO(data), dtype="int16")[0].astype(int) for data in (whole, streamed))
+    assert first.shape == second.shape
+    assert np.abs(first - second).max() <= 4  # steps of 16 bits, of 65,536
+    np.testing.assert_array_equal(np.frombuffer(raw, "<i2"), second)
+
+
+def test_the_first_sound_is_there_long_before_the_last_is_made(live, voice):
+    before = engine_of(live).frames
+    with live.stream("POST", "/clone", json={"text": LONG, "stream": True} | voice) as answer:
+        parts = answer.iter_raw()
+        assert next(parts)
+        early = engine_of(live).frames - before
+        assert sum(map(len, parts)) > 20 * 2 * FRAME
+    assert early < (engine_of(live).frames - before) / 2
+
+
+def test_the_engine_stops_when_a_stream_is_left(live, voice):
+    with live.stream("POST", "/clone", json={"text": LONG, "stream": True} | voice) as answer:
+        next(answer.iter_raw())
+    assert_stops(live, voice)
+
+
+def test_the_engine_stops_when_nobody_waits_for_an_answer(live, voice):
+    with pytest.raises(httpx.ReadTimeout):
+        live.post("/clone-batch", json={"items": [{"text": LONG}] * 8} | voice, timeout=httpx.Timeout(60, read=0.3))
+    assert_stops(live, voice)
+
+
+def assert_stops(live, voice):
+    scheduler = live.service.running.scheduler
+    wait_until(lambda: live.service.pending == 0 and not scheduler.busy)
+    assert scheduler.waiting == 0
+    stopped = engine_of(live).frames
+    time.sleep(0.2)
+    assert engine_of(live).frames == stopped
+    assert live.post("/clone", json={"text": "Still well."} | voice).status_code == 200
+
+
+def test_an_error_before_the_first_sound_has_its_status(live, voice):
+    answer = live.post("/clone", json={"text": "Hello.", "language": "klingon", "stream": True} | voice)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "language")
+
+
+def test_an_error_after_the_first_sound_cuts_the_connection(tiny, voice, caplog):
+    with (
+        serving(tiny) as own,
+        own.stream("POST", "/clone", json={"text": LONG, "stream": True, "seed": 1} | voice) as answer,
+    ):
+        assert answer.status_code == 200
+        parts = answer.iter_raw()
+        next(parts)
+        own.service.cut_off()
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(parts)
+    assert "is cut off: draining" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_likeness_alone_needs_no_transcript(live, voice):
+    audio = {"ref_audio_base64": voice["ref_audio_base64"], "x_vector_only": True}
+    assert live.post("/clone", json={"text": "Hello."} | audio).status_code == 200
+    answer = live.post("/clone", json={"text": "Hello.", "ref_text": "More."} | audio)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "useless_ref_text")
+
+
+def test_a_voice_is_encoded_once(live, voice, monkeypatch):
+    engine, encoded = engine_of(live), []
+    encode = engine.prompt
+    monkeypatch.setattr(engine, "prompt", lambda sound, text: encoded.append(text) or encode(sound, text))
+    other = voice | {"ref_text": "Said nowhere else in these tests."}
+    for _ in range(3):
+        assert live.post("/clone", json={"text": "Hello."} | other).status_code == 200
+    assert encoded == [other["ref_text"]]
+
+
+def test_an_engine_that_hangs_is_noticed(live, monkeypatch):
+    monkeypatch.setattr(service_module, "WATCH_S", 0.01)
+
+    async def main():
+        hung = Service(live.service.settings.model_copy(update={"hang_s": 0.1}), None)
+        hung.running = live.service.running
+        monkeypatch.setattr(type(hung.running.scheduler), "busy", True)
+        monkeypatch.setattr(hung, "cut_off", lambda: None)
+        await asyncio.wait_for(hung._watch_engine(), 10)
+        return hung.state
+
+    state = asyncio.run(main())
+    assert state.status == "failed"
+    assert "no frame for 0.1 s" in str(state.failure)
