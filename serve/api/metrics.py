@@ -95,7 +95,7 @@ class Metrics:
         self._first.observe(seconds)
 
     def spoken(self, audio_s: float, wall_s: float) -> None:
-        """A request's ``audio_s`` seconds of audio took ``wall_s``, its wait included; the quotient is one observation."""
+        """A request's ``audio_s`` seconds of audio took ``wall_s``, its wait included; their quotient is observed."""
         self._audio.inc(audio_s)
         self._engine.inc(wall_s)
         if audio_s > 0:
