@@ -3,7 +3,8 @@
     python tests/serve/soak.py --seconds 600 --clients 64
 
 Every answer has a status that its request may have, its own request id, and (with 200) audio; every request that was
-waited for has an answer; afterwards memory, threads, file descriptors and tasks are those of after the warm-up.
+waited for has an answer; afterwards threads, file descriptors and tasks are those of after the warm-up, and memory is
+that of the middle of the load.
 The report is JSON on stdout; the exit status is 1 when something of this is not so.
 """
 
