@@ -196,7 +196,7 @@ class Service:
 
         chosen = engine.make_engine(settings.engine)
         state.begin("probe")
-        device = probe.find_device(self.image)
+        device = probe.taken_for(probe.find_device(self.image), settings.arch_override)
         parts = dtypes.decide_dtypes(settings.dtype, device.gpus)
         rungs = probe.probe_attentions(device, parts, self.image)
         default = (self.image.attention.default, self.image.attention.because) if self.image else None

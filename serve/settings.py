@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.errors import SettingsError
+from serve.image import parse_capability
 
 PREFIX = "WW_"
 # CONTRACTS.md, "The service": these bare names are aliases, because other servers and platforms use them.
@@ -41,6 +42,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = _setting(
         "DTYPE", "auto", "precision; auto decides by compute capability"
     )
+    arch_override: str | None = _setting(
+        "ARCH_OVERRIDE", None, "compute capability to take the GPU for, 7.5 for a T4's dtypes elsewhere"
+    )
     engine: Literal["qwen"] = _setting("ENGINE", "qwen", "what generates: qwen = unmodified qwen-tts")
     drain_s: float = _setting("DRAIN_S", 8.0, "seconds that running requests get after SIGTERM", ge=0, le=3600)
     image_json: Path | None = _setting("IMAGE_JSON", None, "what this image is; unset: /app/image.json, if there")
@@ -62,6 +66,13 @@ class Settings(BaseSettings):
     hang_s: float = _setting("HANG_S", 120.0, "seconds without a frame until the engine is taken for hung", gt=0)
     prompt_cache_mib: float = _setting("PROMPT_CACHE_MIB", 64.0, "encoded voices that are kept, MiB", ge=0)
     max_waiting: int = _setting("MAX_WAITING", 32, "most requests that run or wait", ge=1, le=10_000)
+
+    @field_validator("arch_override")
+    @classmethod
+    def _is_capability(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_capability(value)
+        return value
 
     @property
     def max_body_bytes(self) -> int:

@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,28 @@ from serve.errors import SettingsError, StartError
 LEVEL = 0.1
 
 
-def write_tiny(folder: Path, seed: int = 0) -> Path:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a random checkpoint is.
+
+    Attributes:
+        config, codec, generation: the contents of its JSON files.
+        dtype: of the talker's side in the file; None for float32.
+    """
+
+    config: dict[str, Any]
+    codec: dict[str, Any]
+    generation: dict[str, Any]
+    dtype: torch.dtype | None = None
+
+
+def write_tiny(folder: Path, seed: int = 0, shape: Shape | None = None) -> Path:
     """Write the checkpoint: into a folder beside it, then renamed, so that it is there whole or not at all.
 
     Args:
-        folder: must be absent, empty, or an earlier tiny checkpoint, which is replaced.
+        folder: must be absent, empty, or an earlier random checkpoint, which is replaced.
         seed: the same seed gives the same bytes.
+        shape: another than the tiny one.
 
     Raises:
         SettingsError: the folder holds something else, or cannot be written.
@@ -48,7 +65,7 @@ def write_tiny(folder: Path, seed: int = 0) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            _write(made, seed)
+            _write(made, seed, shape or Shape(tiny_config.config(), tiny_config.codec_config(), tiny_config.GENERATION))
             made.chmod(0o755)  # mkdtemp's 0700 would hide it from the image's user
             if folder.exists():
                 shutil.rmtree(folder)
@@ -74,13 +91,13 @@ def _refuse_foreign(folder: Path) -> None:
         raise SettingsError(f"{folder} holds something that is not a tiny checkpoint", remedy=remedy)
 
 
-def _write(folder: Path, seed: int) -> None:
+def _write(folder: Path, seed: int, shape: Shape) -> None:
     codec_folder = folder / "speech_tokenizer"
     codec_folder.mkdir()
-    _dump(folder / "config.json", tiny_config.config())
-    _dump(folder / "generation_config.json", tiny_config.GENERATION)
+    _dump(folder / "config.json", shape.config)
+    _dump(folder / "generation_config.json", shape.generation)
     _dump(folder / "preprocessor_config.json", tiny_config.FEATURE_EXTRACTOR)
-    _dump(codec_folder / "config.json", tiny_config.codec_config())
+    _dump(codec_folder / "config.json", shape.codec)
     _dump(codec_folder / "preprocessor_config.json", tiny_config.FEATURE_EXTRACTOR)
     ids, merges = tiny_config.vocabulary(pre_tokenizers.ByteLevel.alphabet())
     _dump(folder / "vocab.json", ids)
@@ -88,11 +105,13 @@ def _write(folder: Path, seed: int) -> None:
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        main = Qwen3TTSForConditionalGeneration(Qwen3TTSConfig(**tiny_config.config()))
-        codec = Qwen3TTSTokenizerV2Model(Qwen3TTSTokenizerV2Config(**tiny_config.codec_config())).eval()
+        main = Qwen3TTSForConditionalGeneration(Qwen3TTSConfig(**shape.config))
+        codec = Qwen3TTSTokenizerV2Model(Qwen3TTSTokenizerV2Config(**shape.codec)).eval()
         _randomize(main)
         _randomize(codec)
-        _set_level(codec)
+        _set_level(codec, shape.codec["decoder_config"])
+    if shape.dtype is not None:
+        main.to(shape.dtype)
     _save(main, folder / "model.safetensors")
     _save(codec, codec_folder / "model.safetensors")
 
@@ -126,12 +145,12 @@ def _randomize(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _set_level(codec: Any) -> None:
+def _set_level(codec: Any, config: dict[str, Any]) -> None:
     """Scale the decoder's last layer so that random codes sound at `LEVEL`."""
     heard: list[torch.Tensor] = []
     last = codec.decoder.decoder[-1].conv
     with_hook = last.register_forward_hook(lambda _module, _inputs, output: heard.append(output))
-    codec.decoder(torch.randint(0, tiny_config.CODES, (1, tiny_config.CODEBOOKS, 50)))
+    codec.decoder(torch.randint(0, config["codebook_size"], (1, config["num_quantizers"], 50)))
     with_hook.remove()
     last.weight.mul_(LEVEL / float(heard[0].std()))
 

@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from serve.engines.attention import FlashFacts, Rung, flash_refusal
 from serve.engines.dtypes import Dtypes
-from serve.image import Capability, Image
+from serve.image import Capability, Image, parse_capability
 
 # Importing torch and flash-attn and making one call takes some seconds, more from a cold disk; a hang is a refusal.
 CALL_TIMEOUT_S = 180
@@ -57,6 +57,14 @@ def find_device(image: Image | None) -> Device:
     return Device("cpu", "CPU", (), because)
 
 
+def taken_for(device: Device, capability: str | None) -> Device:
+    """The device with every GPU taken for one of another capability (``7.5``), which decides dtypes and attention."""
+    if capability is None or not device.gpus:
+        return device
+    said = f"{device.because}, taken for {capability} (WW_ARCH_OVERRIDE)"
+    return replace(device, gpus=(parse_capability(capability),) * len(device.gpus), because=said)
+
+
 def probe_attentions(device: Device, dtypes: Dtypes, image: Image | None) -> tuple[Rung, ...]:
     """Find out about every attention; flash_attention_2 is tried in a child process when nothing rules it out."""
     facts = FlashFacts(
@@ -85,7 +93,7 @@ def _call_fails(dtype: str) -> str | None:
     """Why a tiny call fails, or None. In a child, because an illegal instruction kills the process that makes it."""
     command = [sys.executable, "-m", "serve.engines.flash_call", dtype]
     # The child must find this package and all that this process finds, flash-attn on a PYTHONPATH included.
-    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
     try:
         done = subprocess.run(

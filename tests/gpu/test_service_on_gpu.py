@@ -109,7 +109,7 @@ def clone_batch(url: str) -> None:
     """Two texts of unequal length in one batch: the shorter one is padded, which attention must mask."""
     voice = base64.b64encode(reference_voice()).decode()
     texts = ("Short.", "A sentence that is a good deal longer than the other one of the two.")
-    body = {"items": [{"text": text} for text in texts], "ref_audio_base64": voice, "ref_text": "A tone.", "seed": 7}
+    body = {"items": [{"text": text} for text in texts], "ref_audio_base64": voice, "ref_text": "A tone."}
     status, content = ask(f"{url}/clone-batch", body)
     assert status == 200, content
     items = json.loads(content)["items"]

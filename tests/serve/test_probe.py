@@ -61,3 +61,13 @@ def test_a_call_that_returns_something_else_is_no_success(monkeypatch, value, ri
     else:
         with pytest.raises(ArithmeticError, match="GPU 0 computes wrong values"):
             flash_call.main("bfloat16")
+
+
+def test_a_gpu_can_be_taken_for_another():
+    device = probe.Device("cuda:0", "NVIDIA H200", ((9, 0), (9, 0)), "the first visible GPU")
+    taken = probe.taken_for(device, "7.5")
+    assert taken.gpus == ((7, 5), (7, 5))
+    assert taken.because == "the first visible GPU, taken for 7.5 (WW_ARCH_OVERRIDE)"
+    assert probe.taken_for(device, None) == device
+    cpu = probe.Device("cpu", "CPU", (), "none")
+    assert probe.taken_for(cpu, "7.5") == cpu
