@@ -137,6 +137,23 @@ def test_what_the_scheduler_tells(make_client):
     assert value(samples, "requests_rejected_total", reason="busy") == 1
 
 
+def test_what_one_request_leaves(client, voice):
+    before = scrape(client)
+    assert client.post("/clone", json={"text": "Hello."} | voice).status_code == 200
+    after = scrape(client)
+
+    def more(name, **labels):
+        return value(after, name, **labels) - value(before, name, **labels)
+
+    for name in ("batch_pieces_count", "first_audio_seconds_count", "real_time_factor_ratio_count"):
+        assert more(name) == 1
+    assert more("audio_seconds_total") > 0.05
+    assert more("generation_seconds_total") > 0
+    assert more("prompt_cache_lookups_total", result="hit") + more("prompt_cache_lookups_total", result="miss") == 1
+    assert value(after, "prompt_cache_entries") >= 1
+    assert value(after, "queue_pieces") == value(after, "requests_running") == 0
+
+
 class Cuda:
     """What `gpu_memory` asks of torch.cuda: no GPU is here."""
 
