@@ -114,13 +114,16 @@ def failing_step(text: str) -> str:
     names = re.findall(rf"^{number} (\[.*?\](?: (?!RUN ).{{1,200}})?|exporting to .+)", text, re.MULTILINE)
     said = re.findall(rf"^{number} \d+\.\d+ (.*\S.*)$", text, re.MULTILINE)
     error = re.sub(r'process "/bin/sh -c .*" did not complete successfully: ', "", error)
-    return ": ".join([*names[:1], *_last_words(said), _shortened(error)]) + _meaning(error) + _pulling(text, begun)
+    return ": ".join([*names[:1], *_last_words(said), _shortened(error)]) + _meaning(error) + _pulling(text)
 
 
-def _pulling(text: str, begun: list[str]) -> str:
-    """The base whose layers had not all come: BuildKit pulls them late, and fails in the step that needs them."""
-    bases = [found for number in begun for found in re.findall(rf"^{number} \[.*?\] FROM (\S+)", text, re.MULTILINE)]
-    return f" (while {bases[0]} was pulled)" if bases else ""
+def _pulling(text: str) -> str:
+    """The base of which a layer had not all come: BuildKit pulls late, and fails in the step that needs it."""
+    for number, base in re.findall(r"^(#\d+) \[.*?\] FROM (\S+)", text, re.MULTILINE):
+        layers = dict(re.findall(rf"^{number} (sha256:\w+) [\d.]+\w+ / [\d.]+\w+(.*)", text, re.MULTILINE))
+        if any(not state.endswith("done") for state in layers.values()):
+            return f" (while {base} was pulled)"
+    return ""
 
 
 def _meaning(error: str) -> str:

@@ -213,6 +213,9 @@ def _check_stop(proof: Proof, service: TrackedContainer) -> None:
     else:
         proof.check("SIGTERM stops it", status == 0, f"status {status} after {time.monotonic() - start:.1f} s")
     bad = [
-        line for line in service.log_text().splitlines() if "WARNING" in line or "Traceback" in line or "Error" in line
+        line
+        for line in service.log_text().splitlines()
+        if ("WARNING" in line or "Traceback" in line or "Error" in line)
+        and "WW_API_KEYS" not in line  # the proof asks without a key, and the service warns that anyone can
     ]
     proof.check("its log has no warning", not bad, " | ".join(bad)[:400])

@@ -18,7 +18,7 @@ from serve.settings import Settings, variables
 Source = Literal["default", "environment", "alias", "image.json"]
 MASK = "********"
 # By their names, so that a setting that someone adds as plain text is masked, too.
-SECRET = re.compile(r"(^|_)(keys?|tokens?|secrets?|passwords?)(_|$)")
+SECRET = re.compile(r"(^|_)(keys?|tokens?|secrets?|passwords?)$")
 
 
 @dataclass(frozen=True, slots=True)

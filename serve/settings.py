@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.errors import SettingsError
@@ -66,6 +66,15 @@ class Settings(BaseSettings):
     hang_s: float = _setting("HANG_S", 120.0, "seconds without a frame until the engine is taken for hung", gt=0)
     prompt_cache_mib: float = _setting("PROMPT_CACHE_MIB", 64.0, "encoded voices that are kept, MiB", ge=0)
     max_waiting: int = _setting("MAX_WAITING", 32, "most requests that run or wait", ge=1, le=10_000)
+    data_dir: Path | None = _setting("DATA_DIR", None, "folder of the voices; unset: /data, if it can be written")
+    max_voices: int = _setting("MAX_VOICES", 100, "most voices of one key", ge=1, le=100_000)
+    max_voices_mib: float = _setting("MAX_VOICES_MIB", 1024.0, "most audio of one key's voices, MiB", gt=0, le=2**20)
+    api_keys: SecretStr | None = _setting("API_KEYS", None, "keys, by commas: key or name:key; unset: no key is asked")
+    api_keys_file: Path | None = _setting("API_KEYS_FILE", None, "file with a key or name:key a line")
+    key_requests_per_min: int | None = _setting(
+        "KEY_REQUESTS_PER_MIN", None, "most requests a minute with one key", ge=1, le=1_000_000
+    )
+    key_concurrent: int | None = _setting("KEY_CONCURRENT", None, "most running requests of one key", ge=1, le=10_000)
 
     @field_validator("arch_override")
     @classmethod
@@ -88,6 +97,11 @@ class Settings(BaseSettings):
     def prompt_cache_bytes(self) -> int:
         """Encoded voices that are kept, bytes."""
         return int(self.prompt_cache_mib * MIB)
+
+    @property
+    def max_voices_bytes(self) -> int:
+        """Most audio of one owner's voices, bytes."""
+        return int(self.max_voices_mib * MIB)
 
 
 def variables(field: str) -> tuple[str, ...]:

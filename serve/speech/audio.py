@@ -1,4 +1,4 @@
-"""Reference audio in, WAV out. Audio comes only as base64 and is decoded here, from memory.
+"""Reference audio in, WAV out. Audio is decoded here, and only from memory (``serve.speech.uploads``: how it came).
 
 qwen-tts opens any path or URL that it is given and mistakes raw base64 for a path, does not scale int16 and fails on
 stereo (DESIGN.md fact 23), so it never sees anything but samples.
@@ -24,6 +24,8 @@ Samples = NDArray[np.float32]
 """Mono sound: float32, shape (n,), in [-1, 1]."""
 
 OUTPUT_RATE = 24_000
+# What libsndfile says of a flac that was streamed: its header tells no length. The decoded samples are counted anyway.
+UNKNOWN_FRAMES = 2**63 - 1
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 MAX_CHANNELS = 2
 RATES = (8_000, 192_000)
@@ -62,6 +64,16 @@ class Sound:
     digest: str
 
 
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that is read from its start to its end.
+
+    After each read soundfile seeks to where it is, and libFLAC cannot do so in a flac that was streamed.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
     """The bytes behind base64 text or a ``data:`` URL, limited before they are decoded.
 
@@ -75,7 +87,7 @@ def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
     payload = "".join(text[prefix.end() if prefix else 0 :].split())
     size = len(payload) * 3 // 4
     if size > max_bytes + 2:  # base64 pads by up to two bytes
-        raise _too_large(size, max_bytes, field)
+        raise too_large(size, max_bytes, field)
     try:
         content = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -83,7 +95,7 @@ def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
     if not content:
         raise invalid("no_audio", f"{field} is empty", field, ACCEPTED)
     if len(content) > max_bytes:
-        raise _too_large(len(content), max_bytes, field)
+        raise too_large(len(content), max_bytes, field)
     return content
 
 
@@ -97,10 +109,10 @@ def decode_audio(content: bytes, limits: AudioLimits, field: str) -> Sound:
         ServiceError: 422 not audio, more than two channels, an odd rate, too short, too long, silent or not finite.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with _Forward(io.BytesIO(content)) as file:
             _check_header(file, limits, field)
             rate: int = file.samplerate
-            most = int(limits.max_s * rate) + 1
+            most = min(int(limits.max_s * rate) + 1, file.frames)
             data = file.read(frames=most, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OverflowError, MemoryError) as error:
         # libsndfile's own words; str() adds the object that it read from, with its address in memory.
@@ -130,8 +142,17 @@ def encode_wav(samples: Samples) -> bytes:
         samples: float32, shape (n,), finite, in [-1, 1], at 24 kHz.
     """
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(samples, -1, 1), OUTPUT_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, to_int16(samples), OUTPUT_RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
+
+
+def to_int16(samples: Samples) -> NDArray[np.int16]:
+    """Samples as every lossless answer holds them: little-endian, what is beyond [-1, 1] clipped.
+
+    By 32768, as decoders divide: what was 16 bits before stays the same bits.
+    """
+    scaled: NDArray[np.int16] = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype("<i2")
+    return scaled
 
 
 def _check_header(file: soundfile.SoundFile, limits: AudioLimits, field: str) -> None:
@@ -143,7 +164,8 @@ def _check_header(file: soundfile.SoundFile, limits: AudioLimits, field: str) ->
     if not RATES[0] <= file.samplerate <= RATES[1]:
         message = f"{field} has {file.samplerate} samples a second; {RATES[0]} to {RATES[1]} are accepted"
         raise invalid("bad_rate", message, field, "resample it to 24000 Hz")
-    _check_longest(file.frames / file.samplerate, limits, field)
+    if file.frames != UNKNOWN_FRAMES:
+        _check_longest(file.frames / file.samplerate, limits, field)
 
 
 def _check_length(seconds: float, limits: AudioLimits, field: str) -> None:
@@ -171,7 +193,8 @@ def _level(mono: NDArray[np.float64], field: str) -> Samples:
     return mono.astype(np.float32)
 
 
-def _too_large(size: int, max_bytes: int, field: str) -> ServiceError:
+def too_large(size: int, max_bytes: int, field: str) -> ServiceError:
+    """The 413 for reference audio."""
     return ServiceError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "audio_too_large",

@@ -1,14 +1,27 @@
-"""Samples out: each format as a stream, of which every part leaves as soon as it is made."""
+"""Samples out: each format as a stream, of which every part leaves as soon as it is made, and as a whole file.
+
+How much sound an encoder holds back at most, with one 80 ms frame of the model a write (measured; a test keeps it so):
+
+| format | held back | what comes out |
+|---|---|---|
+| pcm, wav | 0 ms | the same samples |
+| flac | 48 ms | the same samples; 48 ms are one block |
+| mp3 | 127 ms | 80 kbit/s; a stream begins with 70 ms of silence, of which a whole file's header tells the decoder |
+| opus | 87 ms | about 37 kbit/s; 20 ms a packet, 60 ms a page |
+
+All but mp3 give bytes after the first 80 ms that decode to sound; mp3 after 160 ms.
+"""
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
+import soundfile
 
-from serve.speech.audio import OUTPUT_RATE, Samples
+from serve.speech.audio import OUTPUT_RATE, Samples, encode_wav, to_int16
 
 Format = Literal["wav", "mp3", "opus", "flac", "pcm"]
 MEDIA_TYPES: Mapping[Format, str] = {
@@ -18,6 +31,16 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "flac": "audio/flac",
     "pcm": f"audio/pcm;rate={OUTPUT_RATE};channels=1;format=s16le",
 }
+# What soundfile is asked for. mp3: constant, because a decoder guesses the length of a stream from its bit rate.
+# flac: levels 0 to 2 have blocks of 1152 samples, the others of 4096, which are 171 ms, and win 2 percent.
+_MP3: Mapping[str, Any] = {
+    "format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.5,
+}  # fmt: skip
+_OPUS: Mapping[str, Any] = {"format": "OGG", "subtype": "OPUS"}
+_FLAC: Mapping[str, Any] = {"format": "FLAC", "subtype": "PCM_16", "compression_level": 0.0}
+# libsndfile's SFC_SET_OGG_PAGE_LATENCY_MS, which soundfile has no name for. Its default is one page a second.
+_SET_PAGE_LATENCY = 0x1302
+_PAGE_MS = 50.0
 
 
 class Encoder(Protocol):
@@ -27,19 +50,35 @@ class Encoder(Protocol):
         """The bytes that are ready after these samples (finite, in [-1, 1]); may be none."""
 
     def close(self) -> bytes:
-        """The last bytes."""
+        """The last bytes; nothing may be written after it."""
 
 
 def make_encoder(kind: Format) -> Encoder:
-    """An encoder for one stream."""
+    """An encoder for one stream. One that is dropped before its end leaves nothing open."""
     return _ENCODERS[kind]()
+
+
+def encode(kind: Format, samples: Samples) -> bytes:
+    """A whole file, whose header tells its true length.
+
+    Args:
+        kind: the format.
+        samples: float32, shape (n,), finite, in [-1, 1], at 24 kHz.
+    """
+    if kind == "pcm":
+        return _Pcm().write(samples)
+    if kind == "wav":
+        return encode_wav(samples)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, to_int16(samples), OUTPUT_RATE, **_OPTIONS[kind])
+    return buffer.getvalue()
 
 
 class _Pcm:
     """Raw samples: 16 bit, little-endian, mono, 24 kHz."""
 
     def write(self, samples: Samples) -> bytes:
-        return (np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes()
+        return to_int16(samples).tobytes()
 
     def close(self) -> bytes:
         return b""
@@ -58,5 +97,78 @@ class _Wav(_Pcm):
         head, self._head = self._head, b""
         return head + super().write(samples)
 
+    def close(self) -> bytes:
+        head, self._head = self._head, b""
+        return head
 
-_ENCODERS: Mapping[Format, Callable[[], Encoder]] = {"pcm": _Pcm, "wav": _Wav}
+
+class _Outbox:
+    """A file for libsndfile to write, whose bytes leave as they come.
+
+    At the end, flac and mp3 go back to put the length into their headers. Those have left, so what is written there is
+    dropped: both formats define the header without it (flac: an unknown number of samples; mp3: a frame of silence).
+    """
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._waiting = bytearray()
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._left + len(self._waiting)}[whence]
+        self._at = start + offset
+        return self._at
+
+    def read(self, _size: int = -1) -> bytes:
+        return b""
+
+    def write(self, content: bytes) -> int:
+        data = bytes(content)
+        late = max(self._left - self._at, 0)
+        at = max(self._at - self._left, 0)
+        self._waiting[at : at + len(data[late:])] = data[late:]
+        self._at += len(data)
+        return len(data)
+
+    def take(self) -> bytes:
+        """What is ready; a second call does not give it again."""
+        ready = bytes(self._waiting)
+        self._left += len(ready)
+        self._waiting.clear()
+        return ready
+
+
+class _Sndfile:
+    """A format that libsndfile writes."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._outbox = _Outbox()
+        self._file: soundfile.SoundFile = soundfile.SoundFile(self._outbox, "w", OUTPUT_RATE, 1, **options)
+        if options is _OPUS:
+            self._shorten_pages()
+
+    def write(self, samples: Samples) -> bytes:
+        self._file.write(to_int16(samples))
+        return self._outbox.take()
+
+    def close(self) -> bytes:
+        self._file.close()
+        return self._outbox.take()
+
+    def _shorten_pages(self) -> None:
+        latency = soundfile._ffi.new("double *", _PAGE_MS)  # noqa: SLF001 - soundfile passes no commands on
+        size = soundfile._ffi.sizeof("double")  # noqa: SLF001
+        soundfile._snd.sf_command(self._file._file, _SET_PAGE_LATENCY, latency, size)  # noqa: SLF001
+
+
+_OPTIONS: Mapping[Format, Mapping[str, Any]] = {"mp3": _MP3, "opus": _OPUS, "flac": _FLAC}
+_ENCODERS: Mapping[Format, Callable[[], Encoder]] = {
+    "pcm": _Pcm,
+    "wav": _Wav,
+    "mp3": lambda: _Sndfile(_MP3),
+    "opus": lambda: _Sndfile(_OPUS),
+    "flac": lambda: _Sndfile(_FLAC),
+}

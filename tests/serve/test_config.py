@@ -90,10 +90,19 @@ def test_files_that_the_settings_name_are_looked_at(monkeypatch, capsys, tmp_pat
 
 @pytest.mark.parametrize(("name", "secret"), [
     ("api_keys", True), ("hub_token", True), ("admin_password", True), ("client_secret", True), ("key", True),
-    ("max_text_chars", False), ("keyboard", False), ("tokens_most", True), ("monkey", False),
+    ("max_text_chars", False), ("keyboard", False), ("key_concurrent", False), ("monkey", False),
 ])  # fmt: skip
 def test_which_names_are_secret(name, secret):
     assert (SECRET.search(name) is not None) is secret
+
+
+def test_a_key_that_cannot_be_is_a_problem_and_is_not_shown(monkeypatch, capsys):
+    monkeypatch.setenv("WW_API_KEYS", "short-one")
+    status, out, err = printed(capsys)
+    assert status == 2
+    assert MASK in out
+    assert "WW_API_KEYS" in err
+    assert "short-one" not in out + err
 
 
 def test_a_secret_is_masked():
@@ -133,4 +142,4 @@ def test_help_lists_the_verbs(pytestconfig):
 def test_an_unknown_verb_is_named_with_the_known_ones(pytestconfig):
     done = run(pytestconfig.rootpath, "serve-it")
     assert done.returncode == 2
-    assert "'config', 'download'" in done.stderr
+    assert "'client', 'config', 'download'" in done.stderr

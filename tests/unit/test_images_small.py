@@ -111,10 +111,10 @@ ERROR: target cpu: failed to solve: process did not complete
 def test_a_step_that_is_no_instruction_is_named_too() -> None:
     pull = "#5 [stack-x base 1/1] FROM host/python:3.11@sha256:00\n#5 ERROR: short read: unexpected EOF\n"
     assert failing_step(pull) == "[stack-x base 1/1] FROM host/python:3.11@sha256:00: short read: unexpected EOF"
-    late = "#5 [x os 1/2] FROM host/python:3.11\n#5 sha256:00 1MB / 2MB 0.2s\n"
+    late = "#5 [x os 1/2] FROM host/python:3.11\n#5 sha256:00 1MB / 2MB 0.2s\n#5 DONE 0.5s\n"
     late += "#6 [x os 2/2] RUN a\n#6 ERROR: unexpected EOF\n"
     assert failing_step(late) == "[x os 2/2]: unexpected EOF (while host/python:3.11 was pulled)"
-    assert failing_step(late.replace("#5 sha256:00 1MB / 2MB 0.2s", "#5 DONE 0.2s")) == "[x os 2/2]: unexpected EOF"
+    assert failing_step(late.replace("1MB / 2MB 0.2s", "2MB / 2MB 0.2s done")) == "[x os 2/2]: unexpected EOF"
     export = "#9 [cpu] exporting to image\n#9 exporting layers\n#9 ERROR: write: no space left on device\n"
     assert failing_step(export) == "[cpu] exporting to image: write: no space left on device"
     assert failing_step(export.replace("[cpu] ", "")) == "exporting to image: write: no space left on device"

@@ -1,0 +1,170 @@
+"""Speech as an answer that leaves while it is made: as a file, or as server-sent events.
+
+The first samples are waited for before the answer begins, so that an error until then has its status. Afterwards a
+file is cut off, which the caller's HTTP library reports, and events end with one that says what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from serve.errors import ServiceError
+from serve.logs import log_defect
+from serve.speech.audio import OUTPUT_RATE, Samples
+from serve.speech.encoders import Encoder
+from serve.speech.text import FRAMES_PER_S
+
+log = logging.getLogger(__name__)
+
+CLIENT_GONE: Final = 499  # nginx's status for it: only the log sees it
+# A proxy that collects an answer before it passes it on would undo the streaming.
+STREAM_HEADERS: Final[Mapping[str, str]] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class SpokenAnswer(StreamingResponse):
+    """The answer around ``spoken``, which is closed, and so cancelled, when the caller goes away."""
+
+    def __init__(
+        self,
+        parts: AsyncGenerator[bytes, None],
+        spoken: AsyncGenerator[Samples, None],
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(parts, media_type=media_type, headers={**headers, **STREAM_HEADERS})
+        self._parts = parts
+        self._spoken = spoken
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._parts.aclose()
+            await self._spoken.aclose()
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the parts; if one fails, return without an end: the server then closes the connection."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async for part in self._parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        except ServiceError as error:
+            log.warning("an answer that had begun is cut off: %s: %s", error.code, error.message)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must not take this for the end
+            log_defect(log, "an answer that had begun is cut off", error)
+        else:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def first_samples(request: Request, spoken: AsyncGenerator[Samples, None]) -> Samples:
+    """Wait for the first samples; ``spoken`` is closed if they do not come, or the caller goes away.
+
+    Args:
+        request: with its body read.
+        spoken: as ``Service.speak`` gives it.
+
+    Raises:
+        ServiceError: of ``spoken``; 499 the caller is gone.
+    """
+    made = asyncio.ensure_future(_next(spoken))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({made, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return _made(made)
+    except BaseException:
+        made.cancel()
+        await asyncio.wait({made})
+        await spoken.aclose()
+        raise
+    finally:
+        gone.cancel()
+
+
+async def as_file(
+    first: Samples, spoken: AsyncGenerator[Samples, None], encoder: Encoder
+) -> AsyncGenerator[bytes, None]:
+    """The parts of the encoded file; encoding is kept out of the event loop."""
+    if begun := await asyncio.to_thread(encoder.write, first):
+        yield begun
+    async for samples in spoken:
+        if part := await asyncio.to_thread(encoder.write, samples):
+            yield part
+    if end := await asyncio.to_thread(encoder.close):
+        yield end
+
+
+async def as_events(
+    first: Samples, spoken: AsyncGenerator[Samples, None], encoder: Encoder, characters: int
+) -> AsyncGenerator[bytes, None]:
+    """OpenAI's events: ``speech.audio.delta`` with each part of the file, then ``speech.audio.done``, or an error.
+
+    ``usage`` counts what is known here: characters in, and frames of 80 ms out.
+    """
+    counted = _Counter(encoder)
+    try:
+        async with aclosing(as_file(first, spoken, counted)) as parts:
+            async for part in parts:
+                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(part).decode("ascii")})
+    except ServiceError as error:
+        log.warning("events that had begun end with an error: %s: %s", error.code, error.message)
+        yield _error_event(error)
+    except Exception as error:  # noqa: BLE001 - as in SpokenAnswer
+        log_defect(log, "events that had begun end with an error", error)
+        message, remedy = "the service has a defect", "see the log"
+        yield _error_event(ServiceError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message, remedy=remedy))
+    else:
+        frames = round(counted.samples * FRAMES_PER_S / OUTPUT_RATE)
+        usage = {"input_tokens": characters, "output_tokens": frames, "total_tokens": characters + frames}
+        yield _event({"type": "speech.audio.done", "usage": usage})
+
+
+class _Counter:
+    """An encoder that counts the samples on their way into another."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.samples = 0
+
+    def write(self, samples: Samples) -> bytes:
+        self.samples += samples.size
+        return self._encoder.write(samples)
+
+    def close(self) -> bytes:
+        return self._encoder.close()
+
+
+async def _next(spoken: AsyncGenerator[Samples, None]) -> Samples:
+    return await anext(spoken)
+
+
+def _made(made: asyncio.Future[Samples]) -> Samples:
+    if made.done():
+        return made.result()
+    message, remedy = "the caller went away before the audio was made", "wait longer for the answer"
+    raise ServiceError(CLIENT_GONE, "client_gone", message, remedy=remedy)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the caller has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(content: Mapping[str, Any]) -> bytes:
+    return f"data: {json.dumps(content, separators=(',', ':'))}\n\n".encode()
+
+
+def _error_event(error: ServiceError) -> bytes:
+    # Named, so that OpenAI's clients raise it; its body is that of every other error.
+    return b"event: error\n" + _event({"type": "error", **error.body()})

@@ -1,0 +1,250 @@
+"""The voices' routes: a voice is kept once, and spoken with by its name or id afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Literal, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from serve.api.callers import caller_of
+from serve.api.schemas import AUDIO, ErrorAnswer
+from serve.errors import ServiceError, invalid
+from serve.service import Service
+from serve.settings import Settings
+from serve.speech.audio import ACCEPTED, AudioLimits, Sound, decode_audio, decode_base64
+from serve.speech.languages import CODES, resolve_language
+from serve.speech.text import clean_text
+from serve.voices.store import NewVoice, VoiceInfo, VoiceStore, check_name, open_store
+
+Model = TypeVar("Model", bound=BaseModel)
+
+PATH = "/v1/audio/voices"
+# A transcript of 30 s of speech has about 500 characters; a note of consent is no longer.
+MAX_NOTE_CHARS = 2000
+# UTF-8 has up to four bytes a character.
+MAX_FIELD_BYTES = 4 * MAX_NOTE_CHARS
+STATUSES = (400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507)
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
+FILE_FIELD = "audio_sample"
+TEXT_FIELD = "ref_audio_base64"
+EXAMPLE = {"name": "anna", "language": "en", "ref_text": "What is said in it.", "consent": "Anna, by mail, 2025-03-01"}
+
+
+class VoiceFields(BaseModel):
+    """A voice to keep, without its audio."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(description="1 to 64 letters, digits and `-_.` of any script; unique among your voices")
+    consent: str = Field(description="who agreed to this use of the voice, how and when; kept with the voice")
+    ref_text: str | None = Field(None, description="what is said in the audio; needed, but for x_vector_only")
+    language: str = Field("auto", description="what is spoken with the voice by default, see GET /languages")
+    x_vector_only: bool = Field(False, description="keep the likeness of the voice alone: no transcript is needed")
+    # OpenAI's client may send it; its other kind, `prompt`, is not made here.
+    type: Literal["audio_sample"] = "audio_sample"
+
+
+class VoiceRequest(VoiceFields):
+    """A voice to keep, as JSON."""
+
+    ref_audio_base64: str = Field(description=AUDIO)
+
+
+class VoiceAnswer(BaseModel):
+    """A voice, as OpenAI's API shows one, and what else is known of it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "voice_" + "0" * 24, **EXAMPLE}]})
+
+    id: str
+    object: Literal["audio.voice"] = "audio.voice"
+    type: Literal["audio_sample"] = "audio_sample"
+    name: str
+    created_at: int = Field(description="seconds since 1970, UTC")
+    language: str
+    ref_text: str | None
+    x_vector_only: bool
+    consent: str
+    duration_s: float
+    audio_sha256: str = Field(description="of the file that was sent")
+
+
+class VoicesAnswer(BaseModel):
+    """All voices of the key, the oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[VoiceAnswer]
+    has_more: Literal[False] = False
+
+
+class DeletedAnswer(BaseModel):
+    """A voice that is no more."""
+
+    id: str
+    object: Literal["audio.voice.deleted"] = "audio.voice.deleted"
+    deleted: Literal[True] = True
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Open the store, and add the routes.
+
+    Raises:
+        StartError: the store cannot be used.
+    """
+    app.state.voices = open_store(service.settings)
+
+    @app.post(PATH, status_code=HTTPStatus.CREATED, responses=ERRORS, openapi_extra={"requestBody": _describe_bodies()})
+    async def make_voice(request: Request, response: Response) -> VoiceAnswer:
+        """Keep a voice: a form with the file, or JSON with the audio as base64. It belongs to the key that made it.
+
+        The answer comes when the voice is safe on disk. `voice` in `POST /v1/audio/speech` takes its name or id.
+        """
+        store = store_of(request)
+        asked, audio = await _read_request(request, service.settings)
+        languages = service.running.facts.languages if service.running else tuple(CODES)
+        voice = await asyncio.to_thread(_check, asked, audio, service.settings, languages)
+        info = await asyncio.to_thread(store.add, voice, caller_of(request).id)
+        response.headers["Location"] = f"{PATH}/{info.id}"
+        return _shown(info)
+
+    @app.get(PATH, responses=ERRORS)
+    async def list_voices(request: Request) -> VoicesAnswer:
+        """The voices of this key."""
+        found = await asyncio.to_thread(store_of(request).owned_by, caller_of(request).id)
+        return VoicesAnswer(data=[_shown(info) for info in found])
+
+    @app.get(PATH + "/{voice}", responses=ERRORS)
+    async def show_voice(request: Request, voice: str) -> VoiceAnswer:
+        """One voice, by id or name; 404 if it is another key's."""
+        return _shown(await asyncio.to_thread(store_of(request).find, voice, caller_of(request).id))
+
+    @app.delete(PATH + "/{voice}", responses=ERRORS)
+    async def delete_voice(request: Request, voice: str) -> DeletedAnswer:
+        """Forget one voice, by id or name: its audio, too. What is being said with it is said to its end."""
+        info = await asyncio.to_thread(store_of(request).delete, voice, caller_of(request).id)
+        return DeletedAnswer(id=info.id)
+
+
+def store_of(request: Request) -> VoiceStore:
+    """The store of the app.
+
+    Raises:
+        ServiceError: 409; the service has no folder to keep voices in.
+    """
+    store: VoiceStore | None = request.app.state.voices
+    if store is None:
+        message = "this service keeps no voices: WW_DATA_DIR is not set, and there is no /data that it can write"
+        remedy = "set WW_DATA_DIR to a folder on a disk that outlives the service, or send the reference to /clone"
+        raise ServiceError(HTTPStatus.CONFLICT, "no_data_dir", message, remedy=remedy)
+    return store
+
+
+async def _read_request(request: Request, settings: Settings) -> tuple[VoiceFields, bytes | str]:
+    """The fields, and the audio: bytes of a file, or base64 text."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        asked = _validated(VoiceRequest, await request.body())
+        return asked, asked.ref_audio_base64
+    if kind != "multipart/form-data":
+        remedy = f"send a form (multipart/form-data) with the file in {FILE_FIELD}, or JSON with {TEXT_FIELD}"
+        message = "the body is neither multipart/form-data nor application/json"
+        raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, remedy=remedy)
+    most = len(VoiceFields.model_fields)
+    try:
+        async with request.form(max_files=1, max_fields=most, max_part_size=MAX_FIELD_BYTES) as form:
+            return await _read_form(form, settings)
+    except HTTPException as error:
+        if error.status_code != HTTPStatus.BAD_REQUEST:
+            raise
+        remedy = f"send a form of at most {most} fields and one file"
+        raise ServiceError(HTTPStatus.BAD_REQUEST, "bad_form", str(error.detail), remedy=remedy) from error
+
+
+async def _read_form(form: FormData, settings: Settings) -> tuple[VoiceFields, bytes]:
+    fields: dict[str, Any] = dict(form)
+    if len(fields) < len(form.multi_items()):
+        raise invalid("invalid_request", "a field of the form is there twice", "form", "send each field once")
+    file = fields.pop(FILE_FIELD, None)
+    if not isinstance(file, UploadFile):
+        raise invalid("no_audio", f"{FILE_FIELD} is not a file of the form", FILE_FIELD, ACCEPTED)
+    # A form has no types: its texts "true" and "1" are as true as JSON's.
+    asked = _validated(VoiceFields, fields)
+    # One byte more than may be: enough to see that it is too much.
+    audio = await file.read(settings.max_audio_bytes + 1)
+    if not audio:
+        raise invalid("no_audio", f"{FILE_FIELD} is empty", FILE_FIELD, ACCEPTED)
+    if len(audio) > settings.max_audio_bytes:
+        message = f"{FILE_FIELD} has more than {settings.max_audio_bytes} bytes"
+        remedy = "send 3 to 10 seconds of speech, as flac, ogg or mp3; or raise WW_MAX_AUDIO_MIB"
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        raise ServiceError(status, "audio_too_large", message, field=FILE_FIELD, remedy=remedy)
+    return asked, audio
+
+
+def _validated(model: type[Model], content: bytes | Mapping[str, Any]) -> Model:
+    """The content as the model: JSON, or the fields of a form. Errors are answered as FastAPI's own are."""
+    try:
+        if isinstance(content, bytes):
+            return model.model_validate_json(content)
+        return model.model_validate(content, strict=False)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([detail | {"loc": ("body", *detail["loc"])} for detail in details]) from None
+
+
+def _check(asked: VoiceFields, audio: bytes | str, settings: Settings, languages: tuple[str, ...]) -> NewVoice:
+    """All that can be wrong with a voice, the cheap first."""
+    name = check_name(asked.name, "name")
+    consent = clean_text(asked.consent, MAX_NOTE_CHARS, "consent")
+    language = resolve_language(asked.language, languages, "language")
+    if asked.x_vector_only and asked.ref_text is not None:
+        message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
+        raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
+    if not asked.x_vector_only and asked.ref_text is None:
+        remedy = "give ref_text, or x_vector_only=true, which sounds less like the voice"
+        raise invalid("half_a_reference", "ref_text is missing beside the audio", "ref_text", remedy)
+    transcript = None if asked.ref_text is None else clean_text(asked.ref_text, MAX_NOTE_CHARS, "ref_text")
+    return NewVoice(name, language, transcript, consent, _decode(audio, settings))
+
+
+def _decode(audio: bytes | str, settings: Settings) -> Sound:
+    limits = AudioLimits(settings.max_audio_bytes, settings.min_ref_s, settings.max_ref_s)
+    if isinstance(audio, str):
+        return decode_audio(decode_base64(audio, limits.max_bytes, TEXT_FIELD), limits, TEXT_FIELD)
+    return decode_audio(audio, limits, FILE_FIELD)
+
+
+def _shown(info: VoiceInfo) -> VoiceAnswer:
+    return VoiceAnswer(
+        id=info.id,
+        name=info.name,
+        created_at=info.created,
+        language=info.language,
+        ref_text=info.transcript,
+        x_vector_only=info.transcript is None,
+        consent=info.consent,
+        duration_s=round(info.duration_s, 3),
+        audio_sha256=info.digest,
+    )
+
+
+def _describe_bodies() -> dict[str, Any]:
+    """The two bodies of a POST, for the OpenAPI document: the route reads them itself."""
+    as_form = VoiceFields.model_json_schema()
+    file = {"type": "string", "format": "binary", "description": AUDIO.partition(", as base64")[0]}
+    as_form["properties"] = {FILE_FIELD: file} | as_form["properties"]
+    as_form["required"] = [FILE_FIELD, *as_form["required"]]
+    as_json = VoiceRequest.model_json_schema()
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": as_form, "example": {FILE_FIELD: "(the file)", **EXAMPLE}},
+            "application/json": {"schema": as_json, "example": {TEXT_FIELD: "UklGRi...", **EXAMPLE}},
+        },
+    }

@@ -1,0 +1,163 @@
+"""``python -m serve client``: clone a voice with a running service, from the shell to a file.
+
+  python -m serve client --text "Hello." --reference voice.wav --ref-text "What is said in it." --out clone.wav
+  python -m serve client --text - --voice anna --format mp3 --out story.mp3 < story.txt
+
+The key of a service that has some is read from WW_API_KEY. Exit status: 0 done, 1 the service refused, 2 usage, 3 the
+service cannot be reached, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO, get_args
+
+from serve.client import Client, Format, ServiceError, Unreachable
+from serve.errors import INTERRUPTED
+from serve.transport import URL
+
+REFUSED, USAGE, NETWORK = 1, 2, 3
+STANDARD = "-"
+ENDINGS: Mapping[str, Format] = {
+    ".mp3": "mp3", ".ogg": "opus", ".opus": "opus", ".flac": "flac", ".pcm": "pcm", ".raw": "pcm",
+}  # fmt: skip
+WAV_HEAD_BYTES = 44
+UNKNOWN_BYTES = 0xFFFFFFFF
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask for the audio and write it; returns the exit status."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.voice is None and None in {asked.reference, asked.ref_text}:
+        parser.error("give --reference and --ref-text, or --voice")
+    if asked.voice is not None and (asked.reference is not None or asked.ref_text is not None):
+        parser.error("--voice is a voice that the service keeps: --reference and --ref-text do not go with it")
+    try:
+        text = sys.stdin.read() if asked.text == STANDARD else asked.text
+        with Client(asked.url, timeout_s=asked.timeout) as client, _output(asked.out) as file:
+            if asked.wait and not client.ready(asked.wait):
+                _say(f"{asked.url} is not ready after {asked.wait:g} s")
+                return NETWORK
+            _write(client, asked, text, file)
+    except ServiceError as error:
+        about = f" ({error.field})" if error.field else ""
+        _say(f"{error.message}{about} [{error.status} {error.code}]")
+        if error.remedy:
+            print(f"  remedy: {error.remedy}", file=sys.stderr)
+        return REFUSED
+    except Unreachable as error:
+        _say(f"{error}\n  remedy: start the service there, or give its --url; --wait 60 waits until it is ready")
+        return NETWORK
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        _say(str(error))
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serve client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--url", default=URL, help="the service (default: %(default)s)")
+    parser.add_argument("--text", required=True, help="what to say; - reads it from standard input")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="the voice: wav, flac, ogg or mp3, 1 to 30 s")
+    parser.add_argument("--ref-text", metavar="TEXT", help="what is said in the reference")
+    parser.add_argument("--voice", metavar="NAME", help="a voice that the service keeps, instead of a reference")
+    parser.add_argument(
+        "--language", metavar="NAME", help="name or code of the text's language (default: auto, or the voice's)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="the same request with the same seed gives the same audio"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="where to write; - is standard output")
+    parser.add_argument("--format", choices=get_args(Format), help="default: by the ending of --out, else wav")
+    parser.add_argument("--stream", action="store_true", help="write while the audio is made")
+    parser.add_argument("--wait", type=float, default=0, metavar="S", help="wait up to S seconds until it is ready")
+    parser.add_argument("--timeout", type=float, default=300, metavar="S", help="longest silence (default: 300 s)")
+    return parser
+
+
+def _write(client: Client, asked: argparse.Namespace, text: str, file: BinaryIO) -> None:
+    """Write the audio, and tell on stderr how it goes."""
+    began, size = time.monotonic(), 0
+    with closing(_audio(client, asked, text)) as parts:
+        for part in parts:
+            if not size:
+                _say(f"first audio after {time.monotonic() - began:.2f} s")
+            size += len(part)
+            file.write(part)
+            if asked.out == STANDARD:
+                file.flush()
+    if asked.out != STANDARD:
+        _mend_wav(file)
+    _say(f"{size} bytes after {time.monotonic() - began:.2f} s -> {asked.out}")
+
+
+def _audio(client: Client, asked: argparse.Namespace, text: str) -> Generator[bytes, None, None]:
+    kind: Format = asked.format or ENDINGS.get(Path(asked.out).suffix.lower(), "wav")
+    if asked.voice is not None:
+        options = {"format": kind, "language": asked.language, "seed": asked.seed}
+        if asked.stream:
+            yield from client.speech_stream(text, asked.voice, **options)
+        else:
+            yield client.speech(text, asked.voice, **options)
+    else:
+        options = {"format": kind, "language": asked.language or "auto", "seed": asked.seed}
+        if asked.stream:
+            yield from client.clone_stream(text, asked.reference, asked.ref_text, **options)
+        else:
+            yield client.clone(text, asked.reference, asked.ref_text, **options)
+
+
+@contextmanager
+def _output(name: str) -> Iterator[BinaryIO]:
+    """Standard output; or a file that takes its name when all is in it, and is gone if that never happens."""
+    if name == STANDARD:
+        yield sys.stdout.buffer
+        return
+    target = Path(name)
+    handle, made = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    unfinished = Path(made)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            empty = file.tell() == 0
+        if not empty:
+            umask = os.umask(0)
+            os.umask(umask)
+            unfinished.chmod(0o666 & ~umask)  # as any file that is written; mkstemp's own are the user's alone
+            unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _mend_wav(file: BinaryIO) -> None:
+    """Give a streamed WAV its true length: many programs believe the header."""
+    size = file.tell()
+    file.seek(0)
+    head = file.read(WAV_HEAD_BYTES)
+    if head[:4] == b"RIFF" and head[36:44] == b"data" + struct.pack("<I", UNKNOWN_BYTES):
+        file.seek(4)
+        file.write(struct.pack("<I", size - 8))
+        file.seek(WAV_HEAD_BYTES - 4)
+        file.write(struct.pack("<I", size - WAV_HEAD_BYTES))
+    file.seek(size)
+
+
+def _say(what: str) -> None:
+    print(f"client: {what}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
