@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.callers import caller_of
@@ -116,8 +117,12 @@ def choose_id(sent: str | None) -> str:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that took the request (``/v1/audio/voices/{name}``), or `UNMATCHED`."""
-    path = getattr(scope.get("route"), "path", None)
+    """The template of the route that the request is for (``/v1/audio/voices/{name}``), or `UNMATCHED`."""
+    route = scope.get("route")
+    if route is None and "app" in scope:  # refused before it came to the routes
+        matching = (known for known in scope["app"].routes if known.matches(scope)[0] is not Match.NONE)
+        route = next(matching, None)
+    path = getattr(route, "path", None)
     return path if isinstance(path, str) else UNMATCHED
 
 
