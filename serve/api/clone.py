@@ -10,25 +10,29 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body
 from serve.api.callers import caller_of
 from serve.api.http import as_json
 from serve.api.leaving import until_gone
-from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneRequest, ErrorAnswer
+from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneFields, CloneRequest, ErrorAnswer
 from serve.api.sounding import answer_sound, collect
 from serve.errors import ServiceError, invalid
 from serve.service import Service
-from serve.speech.audio import AudioLimits, Sound, decode_audio, decode_base64, encode_wav
+from serve.speech.audio import AudioLimits, Sound, encode_wav
 from serve.speech.cloning import Reference, Utterance
 from serve.speech.encoders import MEDIA_TYPES
 from serve.speech.languages import resolve_language
 from serve.speech.text import clean_text
+from serve.speech.uploads import decode_reference
 
+FILE_FIELD = "ref_audio"
+EXAMPLE = {"text": "Hello.", "language": "en", "ref_text": "What is said in it."}
 # A transcript of 30 s of speech has about 500 characters.
 MAX_REF_TEXT_CHARS = 2000
 # The seeds of a batch's items: more apart than one text has pieces.
 SEED_STEP = 4096
 MOST_SEED = 2**63
-STATUSES = (400, 401, 413, 422, 429, 500, 503, 504)
+STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 
 
@@ -42,12 +46,20 @@ def add_routes(app: FastAPI, service: Service) -> None:
             **ERRORS,
             200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "speech, 24 kHz mono"},
         },
+        openapi_extra={"requestBody": describe_bodies(CloneRequest, CloneFields, FILE_FIELD, EXAMPLE)},
     )
-    async def clone(body: CloneRequest, request: Request) -> Response:
-        """Say one text in the voice of a reference."""
+    async def clone(request: Request) -> Response:
+        """Say one text in the voice of a reference: a form with the file, or JSON with the audio as base64."""
+        body, audio = await read_body(
+            request,
+            CloneRequest,
+            CloneFields,
+            file_field=FILE_FIELD,
+            max_audio_bytes=service.settings.max_audio_bytes,
+            max_field_bytes=4 * service.settings.max_text_chars,  # UTF-8 has up to four bytes a character
+        )
         with service.admit():
-            item = BatchItem(**body.model_dump(exclude={"seed", "stream", "response_format"}))
-            utterance = await asyncio.to_thread(Reader(service).utterance, item, None)
+            utterance = await asyncio.to_thread(Reader(service).utterance, body, audio)
         parts = service.speak(utterance, client=caller_of(request).client, seed=body.seed, stream=body.stream)
         return await answer_sound(
             request, parts, body.response_format, stream=body.stream, headers=weights_header(service)
@@ -79,7 +91,7 @@ def weights_header(service: Service) -> dict[str, str]:
 
 
 class Reader:
-    """Checks and decodes what a request holds; equal audio is decoded once."""
+    """Checks and decodes what a request holds; equal base64 is decoded once."""
 
     def __init__(self, service: Service) -> None:
         settings = service.settings
@@ -88,18 +100,19 @@ class Reader:
         self._languages = service.running.facts.languages if service.running else ()
         self._sounds: dict[str, Sound] = {}
 
-    def utterance(self, item: BatchItem, shared: Reference | None) -> Utterance:
-        """The item, checked: ``shared`` is the voice of an item that brings none."""
-        text = clean_text(item.text, self._most, "text")
-        language = resolve_language(item.language, self._languages, "language")
-        own = self.reference(item.ref_audio_base64, item.ref_text, likeness=item.x_vector_only)
-        reference = own or shared
+    def utterance(
+        self, asked: CloneFields | BatchItem, audio: bytes | str | None, shared: Reference | None = None
+    ) -> Utterance:
+        """What is asked for, checked: ``shared`` is the voice of an item that brings none."""
+        text = clean_text(asked.text, self._most, "text")
+        language = resolve_language(asked.language, self._languages, "language")
+        reference = self.reference(audio, asked.ref_text, likeness=asked.x_vector_only) or shared
         if reference is None:
             remedy = "give the item ref_audio_base64 and ref_text, or give them to the whole batch"
-            raise invalid("no_reference", "there is no reference to clone", "ref_audio_base64", remedy)
+            raise invalid("no_reference", "there is no reference to clone", TEXT_FIELD, remedy)
         return Utterance(text, language, reference)
 
-    def reference(self, audio: str | None, text: str | None, *, likeness: bool) -> Reference | None:
+    def reference(self, audio: bytes | str | None, text: str | None, *, likeness: bool) -> Reference | None:
         """A voice, or None where neither part of one is given; ``likeness``: of the speaker alone, no transcript."""
         if audio is None and text is None and not likeness:
             return None
@@ -107,12 +120,13 @@ class Reader:
             message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
             raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
         if audio is None or (text is None and not likeness):
-            missing, other = ("ref_audio_base64", "ref_text") if audio is None else ("ref_text", "ref_audio_base64")
+            missing, other = (TEXT_FIELD, "ref_text") if audio is None else ("ref_text", TEXT_FIELD)
             raise invalid("half_a_reference", f"{missing} is missing beside {other}", missing, f"give {missing}, too")
-        transcript = None if text is None else clean_text(text, MAX_REF_TEXT_CHARS, "ref_text")
+        transcript = None if text is None else clean_text(text, MAX_REF_TEXT_CHARS, "ref_text", paragraphs=False)
+        if isinstance(audio, bytes):
+            return Reference(decode_reference(audio, self._limits, FILE_FIELD), transcript)
         if audio not in self._sounds:
-            content = decode_base64(audio, self._limits.max_bytes, "ref_audio_base64")
-            self._sounds[audio] = decode_audio(content, self._limits, "ref_audio_base64")
+            self._sounds[audio] = decode_reference(audio, self._limits, TEXT_FIELD)
         return Reference(self._sounds[audio], transcript)
 
 
@@ -142,7 +156,7 @@ def _read_batch(service: Service, request: BatchRequest) -> list[Utterance | Ser
     read: list[Utterance | ServiceError] = []
     for item in request.items:
         try:
-            read.append(reader.utterance(item, shared))
+            read.append(reader.utterance(item, item.ref_audio_base64, shared))
         except ServiceError as error:
             read.append(error)
     return read

@@ -29,17 +29,6 @@ CODES: Mapping[int, tuple[str, str]] = {
 CUT_OFF = "the service shut down before the request was complete"
 
 
-class CutOffError(Exception):
-    """An answer that has begun cannot be finished: nothing but the end of the connection tells the caller.
-
-    Not a ServiceError, for which starlette would look for an answer.
-    """
-
-    def __init__(self, error: ServiceError) -> None:
-        super().__init__(error.message)
-        self.code = error.code
-
-
 def add_error_handlers(app: FastAPI) -> None:
     """Give every error the contract's shape: ours, validation's, and the framework's own."""
     app.add_exception_handler(ServiceError, _answer_service_error)
@@ -118,10 +107,7 @@ class Guard:
             )(scope, receive, note_status)
         except Exception as error:
             if status:  # the answer has begun: nothing but cutting it off tells the caller
-                if not isinstance(error, CutOffError):
-                    raise
-                log.warning("%s %r is cut off: %s", scope["method"], scope["path"], error.code)
-                return
+                raise
             if not isinstance(error, ServiceError):
                 log_defect(log, f"a defect in {scope['method']} {scope['path']!r}", error)
                 error = ServiceError(

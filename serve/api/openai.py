@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -19,10 +19,9 @@ from serve.checkpoint import DEFAULT_MODEL
 from serve.errors import ServiceError
 from serve.service import Service
 from serve.speech.cloning import Reference, Utterance
-from serve.speech.encoders import MEDIA_TYPES, Encoder, Format, make_encoder
+from serve.speech.encoders import MEDIA_TYPES, Format, make_encoder
 from serve.speech.languages import resolve_language
 from serve.speech.text import clean_text
-from serve.voices.store import Voice
 
 STATUSES = (400, 401, 404, 409, 413, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
@@ -108,14 +107,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
         _check_supported(body)
         _check_model(body.model, names, "model")
         service.state.refuse_unless_ready()
-        encoder = _encoder(body.response_format)
+        encoder = make_encoder(body.response_format)
         text = clean_text(body.input, service.settings.max_text_chars, "input")
         caller = caller_of(request)
         voice = await asyncio.to_thread(store_of(request).reference, body.voice, caller.id, "voice")
         facts = service.running.facts if service.running else None
         known = facts.languages if facts else ()
         language = resolve_language(body.language or voice.info.language, known, "language")
-        utterance = Utterance(text, language, _reference(voice))
+        utterance = Utterance(text, language, Reference(voice.sound, voice.info.transcript))
         spoken = service.speak(utterance, client=caller.client, seed=body.seed, stream=True)
         first = await first_samples(request, spoken)
         headers = {"X-Weights": facts.weights} if facts else {}
@@ -166,18 +165,3 @@ def _check_supported(body: SpeechRequest) -> None:
         raise ServiceError(
             HTTPStatus.BAD_REQUEST, "unsupported_instructions", message, field="instructions", remedy=remedy
         )
-
-
-def _encoder(kind: Format) -> Encoder:
-    try:
-        return make_encoder(kind)
-    except KeyError:
-        message, remedy = "this format is not made here", "ask for wav or pcm"
-        raise ServiceError(
-            HTTPStatus.BAD_REQUEST, "unsupported_format", message, field="response_format", remedy=remedy
-        ) from None
-
-
-def _reference(voice: Voice) -> Reference:
-    # None, for the likeness alone, passes on to the engine.
-    return Reference(voice.sound, cast("str", voice.info.transcript))

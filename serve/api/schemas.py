@@ -16,17 +16,22 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class CloneRequest(_Request):
-    """Say ``text`` in the voice of the reference."""
+class CloneFields(_Request):
+    """Say ``text`` in the voice of the reference; its audio comes beside these fields."""
 
     text: str = Field(description="what to say")
     language: str = Field("auto", description="name or ISO 639-1 code, see GET /languages")
-    ref_audio_base64: str = Field(description=AUDIO)
     ref_text: str | None = Field(None, description="what is said in the reference audio; needed, but for x_vector_only")
     x_vector_only: bool = Field(False, description=LIKENESS)
     stream: bool = Field(False, description="send the sound while it is made")
     response_format: Format = Field("wav", description="of the answer; pcm is 16-bit little-endian, 24 kHz mono")
     seed: int | None = Field(None, ge=0, lt=2**63, description="same request, same seed, same machine: the same audio")
+
+
+class CloneRequest(CloneFields):
+    """The same as JSON."""
+
+    ref_audio_base64: str = Field(description=AUDIO)
 
 
 class BatchItem(_Request):

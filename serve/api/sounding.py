@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import numpy as np
 from fastapi import Response
-from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 
-from serve.api.http import CutOffError
 from serve.api.leaving import until_gone
-from serve.errors import ServiceError
-from serve.speech.audio import Samples, encode_wav
-from serve.speech.encoders import MEDIA_TYPES, Encoder, Format, make_encoder
+from serve.api.spoken import SpokenAnswer, as_file, first_samples
+from serve.speech.audio import Samples
+from serve.speech.encoders import MEDIA_TYPES, Format, encode, make_encoder
 
 
 async def collect(parts: AsyncGenerator[Samples, None]) -> Samples:
@@ -35,31 +33,9 @@ async def answer_sound(
         stream: send each part when it is made. A wav then says the greatest length, and the connection ends it.
         headers: to add.
     """
+    media_type = MEDIA_TYPES[kind]
     if not stream:
         samples = await until_gone(request, collect(parts))
-        return Response(encode(kind, samples), media_type=MEDIA_TYPES[kind], headers=dict(headers))
-    first = await until_gone(request, anext(parts))
-    body = _encoded(first, parts, make_encoder(kind))
-    return StreamingResponse(body, media_type=MEDIA_TYPES[kind], headers=dict(headers))
-
-
-def encode(kind: Format, samples: Samples) -> bytes:
-    """A whole file."""
-    if kind == "wav":
-        return encode_wav(samples)
-    encoder = make_encoder(kind)
-    return encoder.write(samples) + encoder.close()
-
-
-async def _encoded(first: Samples, parts: AsyncGenerator[Samples, None], encoder: Encoder) -> AsyncIterator[bytes]:
-    async with aclosing(parts):
-        if begun := encoder.write(first):
-            yield begun
-        try:
-            async for samples in parts:
-                if more := encoder.write(samples):
-                    yield more
-        except ServiceError as error:
-            raise CutOffError(error) from error
-        if last := encoder.close():
-            yield last
+        return Response(encode(kind, samples), media_type=media_type, headers=dict(headers))
+    first = await first_samples(request, parts)
+    return SpokenAnswer(as_file(first, parts, make_encoder(kind)), parts, media_type, headers)

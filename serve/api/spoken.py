@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from serve.api.leaving import until_gone
 from serve.errors import ServiceError
 from serve.logs import log_defect
 from serve.speech.audio import OUTPUT_RATE, Samples
@@ -27,7 +28,6 @@ from serve.speech.text import FRAMES_PER_S
 
 log = logging.getLogger(__name__)
 
-CLIENT_GONE: Final = 499  # nginx's status for it: only the log sees it
 # A proxy that collects an answer before it passes it on would undo the streaming.
 STREAM_HEADERS: Final[Mapping[str, str]] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -77,18 +77,11 @@ async def first_samples(request: Request, spoken: AsyncGenerator[Samples, None])
     Raises:
         ServiceError: of ``spoken``; 499 the caller is gone.
     """
-    made = asyncio.ensure_future(_next(spoken))
-    gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({made, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return _made(made)
+        return await until_gone(request, anext(spoken))
     except BaseException:
-        made.cancel()
-        await asyncio.wait({made})
         await spoken.aclose()
         raise
-    finally:
-        gone.cancel()
 
 
 async def as_file(
@@ -142,23 +135,6 @@ class _Counter:
 
     def close(self) -> bytes:
         return self._encoder.close()
-
-
-async def _next(spoken: AsyncGenerator[Samples, None]) -> Samples:
-    return await anext(spoken)
-
-
-def _made(made: asyncio.Future[Samples]) -> Samples:
-    if made.done():
-        return made.result()
-    message, remedy = "the caller went away before the audio was made", "wait longer for the answer"
-    raise ServiceError(CLIENT_GONE, "client_gone", message, remedy=remedy)
-
-
-async def _gone(request: Request) -> None:
-    """Return when the caller has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _event(content: Mapping[str, Any]) -> bytes:

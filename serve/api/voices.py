@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, ConfigDict, Field
 
+from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body
 from serve.api.callers import caller_of
 from serve.api.schemas import AUDIO, ErrorAnswer
 from serve.errors import ServiceError, invalid
 from serve.service import Service
 from serve.settings import Settings
-from serve.speech.audio import ACCEPTED, AudioLimits, Sound, decode_audio, decode_base64
+from serve.speech.audio import AudioLimits, Sound
 from serve.speech.languages import CODES, resolve_language
 from serve.speech.text import clean_text
+from serve.speech.uploads import decode_reference
 from serve.voices.store import NewVoice, VoiceInfo, VoiceStore, check_name, open_store
-
-Model = TypeVar("Model", bound=BaseModel)
 
 PATH = "/v1/audio/voices"
 # A transcript of 30 s of speech has about 500 characters; a note of consent is no longer.
@@ -33,7 +29,6 @@ MAX_FIELD_BYTES = 4 * MAX_NOTE_CHARS
 STATUSES = (400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 FILE_FIELD = "audio_sample"
-TEXT_FIELD = "ref_audio_base64"
 EXAMPLE = {"name": "anna", "language": "en", "ref_text": "What is said in it.", "consent": "Anna, by mail, 2025-03-01"}
 
 
@@ -91,6 +86,9 @@ class DeletedAnswer(BaseModel):
     deleted: Literal[True] = True
 
 
+BODIES = describe_bodies(VoiceRequest, VoiceFields, FILE_FIELD, EXAMPLE)
+
+
 def add_routes(app: FastAPI, service: Service) -> None:
     """Open the store, and add the routes.
 
@@ -99,14 +97,21 @@ def add_routes(app: FastAPI, service: Service) -> None:
     """
     app.state.voices = open_store(service.settings)
 
-    @app.post(PATH, status_code=HTTPStatus.CREATED, responses=ERRORS, openapi_extra={"requestBody": _describe_bodies()})
+    @app.post(PATH, status_code=HTTPStatus.CREATED, responses=ERRORS, openapi_extra={"requestBody": BODIES})
     async def make_voice(request: Request, response: Response) -> VoiceAnswer:
         """Keep a voice: a form with the file, or JSON with the audio as base64. It belongs to the key that made it.
 
         The answer comes when the voice is safe on disk. `voice` in `POST /v1/audio/speech` takes its name or id.
         """
         store = store_of(request)
-        asked, audio = await _read_request(request, service.settings)
+        asked, audio = await read_body(
+            request,
+            VoiceRequest,
+            VoiceFields,
+            file_field=FILE_FIELD,
+            max_audio_bytes=service.settings.max_audio_bytes,
+            max_field_bytes=MAX_FIELD_BYTES,
+        )
         languages = service.running.facts.languages if service.running else tuple(CODES)
         voice = await asyncio.to_thread(_check, asked, audio, service.settings, languages)
         info = await asyncio.to_thread(store.add, voice, caller_of(request).id)
@@ -145,63 +150,10 @@ def store_of(request: Request) -> VoiceStore:
     return store
 
 
-async def _read_request(request: Request, settings: Settings) -> tuple[VoiceFields, bytes | str]:
-    """The fields, and the audio: bytes of a file, or base64 text."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        asked = _validated(VoiceRequest, await request.body())
-        return asked, asked.ref_audio_base64
-    if kind != "multipart/form-data":
-        remedy = f"send a form (multipart/form-data) with the file in {FILE_FIELD}, or JSON with {TEXT_FIELD}"
-        message = "the body is neither multipart/form-data nor application/json"
-        raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, remedy=remedy)
-    most = len(VoiceFields.model_fields)
-    try:
-        async with request.form(max_files=1, max_fields=most, max_part_size=MAX_FIELD_BYTES) as form:
-            return await _read_form(form, settings)
-    except HTTPException as error:
-        if error.status_code != HTTPStatus.BAD_REQUEST:
-            raise
-        remedy = f"send a form of at most {most} fields and one file"
-        raise ServiceError(HTTPStatus.BAD_REQUEST, "bad_form", str(error.detail), remedy=remedy) from error
-
-
-async def _read_form(form: FormData, settings: Settings) -> tuple[VoiceFields, bytes]:
-    fields: dict[str, Any] = dict(form)
-    if len(fields) < len(form.multi_items()):
-        raise invalid("invalid_request", "a field of the form is there twice", "form", "send each field once")
-    file = fields.pop(FILE_FIELD, None)
-    if not isinstance(file, UploadFile):
-        raise invalid("no_audio", f"{FILE_FIELD} is not a file of the form", FILE_FIELD, ACCEPTED)
-    # A form has no types: its texts "true" and "1" are as true as JSON's.
-    asked = _validated(VoiceFields, fields)
-    # One byte more than may be: enough to see that it is too much.
-    audio = await file.read(settings.max_audio_bytes + 1)
-    if not audio:
-        raise invalid("no_audio", f"{FILE_FIELD} is empty", FILE_FIELD, ACCEPTED)
-    if len(audio) > settings.max_audio_bytes:
-        message = f"{FILE_FIELD} has more than {settings.max_audio_bytes} bytes"
-        remedy = "send 3 to 10 seconds of speech, as flac, ogg or mp3; or raise WW_MAX_AUDIO_MIB"
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        raise ServiceError(status, "audio_too_large", message, field=FILE_FIELD, remedy=remedy)
-    return asked, audio
-
-
-def _validated(model: type[Model], content: bytes | Mapping[str, Any]) -> Model:
-    """The content as the model: JSON, or the fields of a form. Errors are answered as FastAPI's own are."""
-    try:
-        if isinstance(content, bytes):
-            return model.model_validate_json(content)
-        return model.model_validate(content, strict=False)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise RequestValidationError([detail | {"loc": ("body", *detail["loc"])} for detail in details]) from None
-
-
 def _check(asked: VoiceFields, audio: bytes | str, settings: Settings, languages: tuple[str, ...]) -> NewVoice:
     """All that can be wrong with a voice, the cheap first."""
     name = check_name(asked.name, "name")
-    consent = clean_text(asked.consent, MAX_NOTE_CHARS, "consent")
+    consent = clean_text(asked.consent, MAX_NOTE_CHARS, "consent", paragraphs=False)
     language = resolve_language(asked.language, languages, "language")
     if asked.x_vector_only and asked.ref_text is not None:
         message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
@@ -209,15 +161,15 @@ def _check(asked: VoiceFields, audio: bytes | str, settings: Settings, languages
     if not asked.x_vector_only and asked.ref_text is None:
         remedy = "give ref_text, or x_vector_only=true, which sounds less like the voice"
         raise invalid("half_a_reference", "ref_text is missing beside the audio", "ref_text", remedy)
-    transcript = None if asked.ref_text is None else clean_text(asked.ref_text, MAX_NOTE_CHARS, "ref_text")
+    transcript = (
+        None if asked.ref_text is None else clean_text(asked.ref_text, MAX_NOTE_CHARS, "ref_text", paragraphs=False)
+    )
     return NewVoice(name, language, transcript, consent, _decode(audio, settings))
 
 
 def _decode(audio: bytes | str, settings: Settings) -> Sound:
     limits = AudioLimits(settings.max_audio_bytes, settings.min_ref_s, settings.max_ref_s)
-    if isinstance(audio, str):
-        return decode_audio(decode_base64(audio, limits.max_bytes, TEXT_FIELD), limits, TEXT_FIELD)
-    return decode_audio(audio, limits, FILE_FIELD)
+    return decode_reference(audio, limits, TEXT_FIELD if isinstance(audio, str) else FILE_FIELD)
 
 
 def _shown(info: VoiceInfo) -> VoiceAnswer:
@@ -232,19 +184,3 @@ def _shown(info: VoiceInfo) -> VoiceAnswer:
         duration_s=round(info.duration_s, 3),
         audio_sha256=info.digest,
     )
-
-
-def _describe_bodies() -> dict[str, Any]:
-    """The two bodies of a POST, for the OpenAPI document: the route reads them itself."""
-    as_form = VoiceFields.model_json_schema()
-    file = {"type": "string", "format": "binary", "description": AUDIO.partition(", as base64")[0]}
-    as_form["properties"] = {FILE_FIELD: file} | as_form["properties"]
-    as_form["required"] = [FILE_FIELD, *as_form["required"]]
-    as_json = VoiceRequest.model_json_schema()
-    return {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": as_form, "example": {FILE_FIELD: "(the file)", **EXAMPLE}},
-            "application/json": {"schema": as_json, "example": {TEXT_FIELD: "UklGRi...", **EXAMPLE}},
-        },
-    }

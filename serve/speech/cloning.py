@@ -15,11 +15,9 @@ from serve.errors import ServiceError
 from serve.speech.audio import OUTPUT_RATE, Samples, Sound, bad_audio
 from serve.speech.prompts import Prompts
 from serve.speech.scheduler import Scheduler, Take
-from serve.speech.text import frame_cap, split_text
+from serve.speech.text import frame_cap, split_parts
 
 T = TypeVar("T")
-# Between two pieces, which are sentences: a reader's breath.
-PAUSE_S = 0.25
 # Of the second try of a piece that ran away. Another seed, and the same one each time.
 OTHER_SEED = 1_000_003
 MOST_SEED = 2**63
@@ -74,25 +72,25 @@ async def speak(
     """
     from serve.engines.engine import Piece  # noqa: PLC0415 - torch comes with it, and is there by now
 
-    texts = split_text(utterance.text)
+    said = split_parts(utterance.text, utterance.language)
     reference = utterance.reference
     prompt = await _in_time(prompts.get(reference.sound, reference.text), wish)
     takes = [
         Take(
-            Piece(text, utterance.language, prompt, frame_cap(text), wish.stream),
+            Piece(part.text, utterance.language, prompt, frame_cap(part.text), wish.stream),
             wish.client,
             None if wish.seed is None else (wish.seed + index) % MOST_SEED,
         )
-        for index, text in enumerate(texts)
+        for index, part in enumerate(said)
     ]
     talk = _Talk(scheduler, takes, wish)
     scheduler.submit(takes)
     try:
-        for index in range(len(takes)):
-            if index:
-                yield np.zeros(round(PAUSE_S * OUTPUT_RATE), np.float32)
+        for index, part in enumerate(said):
             async for samples in talk.piece(index):
                 yield samples
+            if part.pause_s and index + 1 < len(said):
+                yield np.zeros(round(part.pause_s * OUTPUT_RATE), np.float32)
     finally:
         talk.leave()
 

