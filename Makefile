@@ -72,6 +72,10 @@ lint: test-venv ## ruff, mypy strict, hadolint
 test: lint ## pass all tests: lint, unit, golden, serve and (with an engine) image tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+.PHONY: soak
+soak: test-venv ## load the service on loopback for 10 minutes, 64 clients: SOAK_ARGS="--seconds 60"
+	@$(BIN)/python tests/serve/soak.py $(SOAK_ARGS)
+
 .PHONY: test-gpu-images
 test-gpu-images: test-venv ## build a real GPU image (gigabytes) and import-smoke it; needs an engine
 	$(BIN)/pytest -m gpu_image tests/image

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from serve.engines.engine import Weights
-from serve.errors import NetworkError, SettingsError
+from serve.errors import SettingsError
+from serve.fetching import ELSEWHERE, GO_ON, fetch, unfinished
 from serve.image import Image
 from serve.settings import Settings
+
+if TYPE_CHECKING:  # it imports torch, and a wrong setting is said before that
+    from serve.engines.engine import Weights
 
 DEFAULT_MODEL = "Qwen/Qwen3-TTS-12Hz-1.7B-Base"
 # serve.tiny writes this into config.json; whatever does not carry it counts as released weights.
 WEIGHTS_KEY = "wheelwright_weights"
-REMEDY = (
-    "set WW_MODEL_DIR to a folder that holds a Qwen3-TTS Base checkpoint (`python -m serve.tiny DIR` writes a test one)"
-)
 
 
 def model_name(settings: Settings, image: Image | None) -> str:
@@ -28,28 +28,25 @@ def check_model_dir(folder: Path) -> None:
     """See at once, before anything is imported, that ``WW_MODEL_DIR`` can be a checkpoint.
 
     Raises:
-        SettingsError: it is no folder, or one without ``config.json``.
+        SettingsError: it is no folder, one without ``config.json``, or one that a download did not finish.
     """
     if not folder.is_dir():
-        raise SettingsError(f"WW_MODEL_DIR={str(folder)!r} cannot be: there is no such folder", remedy=REMEDY)
+        raise SettingsError(f"WW_MODEL_DIR={str(folder)!r} cannot be: there is no such folder", remedy=ELSEWHERE)
+    if (why := unfinished(folder)) is not None:
+        what = f"WW_MODEL_DIR={str(folder)!r} cannot be: {why}"
+        raise SettingsError(what, remedy=f"`python -m serve download --to {folder}`: {GO_ON}")
     if not (folder / "config.json").is_file():
-        raise SettingsError(f"WW_MODEL_DIR={str(folder)!r} cannot be: it holds no config.json", remedy=REMEDY)
+        raise SettingsError(f"WW_MODEL_DIR={str(folder)!r} cannot be: it holds no config.json", remedy=ELSEWHERE)
 
 
 def download(model_id: str) -> Path:
     """The local folder of a hub model, fetched if it is not in the cache; the cache answers when the hub does not.
 
     Raises:
+        SettingsError: the hub has no such model.
         NetworkError: it is not in the cache and cannot be fetched.
     """
-    import huggingface_hub  # noqa: PLC0415 - takes half a second, and a set WW_MODEL_DIR needs none of it
-    from huggingface_hub import errors  # noqa: PLC0415
-
-    try:
-        return Path(huggingface_hub.snapshot_download(model_id))
-    except (OSError, ValueError, errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
-        reason = " ".join(str(error).split())
-        raise NetworkError(f"{model_id} cannot be fetched: {type(error).__name__}: {reason}", remedy=REMEDY) from error
+    return fetch(model_id).folder
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -61,9 +58,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{file}: cannot be read: {error}", remedy=REMEDY) from error
+        raise SettingsError(f"{file}: cannot be read: {error}", remedy=ELSEWHERE) from error
     if not isinstance(content, dict):
-        raise SettingsError(f"{file}: holds no JSON object", remedy=REMEDY)
+        raise SettingsError(f"{file}: holds no JSON object", remedy=ELSEWHERE)
     return content
 
 

@@ -16,6 +16,7 @@ import uvicorn
 from serve.api.app import create_app
 from serve.errors import INTERRUPTED, SettingsError
 from serve.image import Image
+from serve.logs import line_format
 from serve.service import Service
 from serve.settings import Settings
 
@@ -95,5 +96,8 @@ def serve(settings: Settings, image: Image | None, listener: socket.socket) -> i
     log.info("listening on %s port %s", settings.host, settings.port)
     server.run(sockets=[listener])
     if service.state.failure is not None:
-        print(f"error: {service.state.failure}", file=sys.stderr, flush=True)
+        if line_format(settings.log_format, image) == "json":  # whoever reads JSON gets nothing else
+            log.critical("%s", service.state.failure)
+        else:
+            print(f"error: {service.state.failure}", file=sys.stderr, flush=True)
     return server.exit_status()

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from serve.api.metrics import Metrics
 from serve.checkpoint import download, model_name
 from serve.errors import ServiceError, StartError
 from serve.image import Image
 from serve.settings import Settings
 from serve.speech.audio import OUTPUT_RATE, Samples
 from serve.speech.cloning import Utterance, Wish, speak
-from serve.speech.observer import Nobody, Observer
+from serve.speech.observer import Observer
 from serve.speech.prompts import Prompts
 from serve.speech.scheduler import Limits, Scheduler
 from serve.state import State
@@ -47,7 +48,8 @@ class Service:
     def __init__(self, settings: Settings, image: Image | None, observer: Observer | None = None) -> None:
         self.settings = settings
         self.image = image
-        self.observer = observer or Nobody()
+        self.metrics = Metrics()
+        self.observer = observer or self.metrics
         self.state = State()
         self.running: Running | None = None
         self.pending = 0
@@ -209,4 +211,4 @@ class Service:
         scheduler = Scheduler(chosen, self._thread, limits, self.observer, self._lose)
         prompts = Prompts(scheduler.prompt, settings.prompt_cache_bytes, self.observer)
         self.running = Running(chosen, plan, facts, scheduler, prompts)
-        log.info("ready after %.1f s, with %s weights", state.ready(), facts.weights)
+        log.info("ready after %.1f s (%s), with %s weights", state.ready(), state.phases(), facts.weights)

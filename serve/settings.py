@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     drain_s: float = _setting("DRAIN_S", 8.0, "seconds that running requests get after SIGTERM", ge=0, le=3600)
     image_json: Path | None = _setting("IMAGE_JSON", None, "what this image is; unset: /app/image.json, if there")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("LOG_LEVEL", "info", "least level logged")
+    log_format: Literal["auto", "json", "text"] = _setting(
+        "LOG_FORMAT", "auto", "form of a log line; auto: json in an image, else text"
+    )
     max_body_mib: float = _setting("MAX_BODY_MIB", 32.0, "largest request body, MiB", gt=0, le=1024)
     max_audio_mib: float = _setting("MAX_AUDIO_MIB", 10.0, "largest reference audio, MiB", gt=0, le=1024)
     min_ref_s: float = _setting("MIN_REF_S", 1.0, "shortest reference audio, seconds", gt=0, le=60)
@@ -128,7 +131,14 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises:
         SettingsError: an unknown ``WW_*`` variable, or a value that cannot be; all of them at once.
     """
-    environ = os.environ if environment is None else environment
+    settings, problems = check_settings(os.environ if environment is None else environment)
+    if problems or settings is None:
+        raise SettingsError("; ".join(problems), remedy="`python -m serve --help` lists every setting with its default")
+    return settings
+
+
+def check_settings(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
+    """The settings, if they can be read at all, and everything that is wrong with them; see `read_settings`."""
     known = {variable for name in Settings.model_fields for variable in variables(name)} | CLIENTS_OWN
     problems = [_unknown(name, known) for name in sorted(environ) if name.startswith(PREFIX) and name not in known]
     settings = None
@@ -141,9 +151,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             f"WW_MIN_REF_S={settings.min_ref_s:g} is more than WW_MAX_REF_S={settings.max_ref_s:g}:"
             " no reference audio would be accepted; lower the first"
         )
-    if problems or settings is None:
-        raise SettingsError("; ".join(problems), remedy="`python -m serve --help` lists every setting with its default")
-    return settings
+    return settings, problems
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -6,11 +6,12 @@ import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from serve.errors import ServiceError, StartError
 
 Status = Literal["loading", "ready", "draining", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class State:
             "phases": [{"name": name, "seconds": round(value, 3)} for name, value in seconds],
             "seconds": round(now - self._began if total is None else total, 3),
         }
+
+    def phases(self) -> str:
+        """The phases with their seconds, for a line of the log: ``import 6.1 s, load 2.0 s``."""
+        return ", ".join(f"{phase['name']} {phase['seconds']:.1f} s" for phase in self.snapshot()["phases"])
 
     def _end_phase(self) -> None:
         if self._phases and self._phases[-1].seconds is None:

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from serve.api import clone, openai, voices
+from serve.api import clone, openai, operations, voices
 from serve.api.http import Guard, add_error_handlers
 from serve.api.keys import add_keys
+from serve.api.requests import Requests
 from serve.api.schemas import LanguagesAnswer
 from serve.service import Service
 from serve.speech.languages import CODES
@@ -29,13 +30,15 @@ def create_app(service: Service) -> FastAPI:
 
     # No /docs page: it would load scripts from someone else's host. /openapi.json is there.
     app = FastAPI(title="Wheelwright speech service", docs_url=None, redoc_url=None, lifespan=lifespan)
-    add_keys(app, service.settings)  # inside the guard, which logs what is refused, too
+    add_keys(app, service.settings)  # inside the guard
     app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes)
+    app.add_middleware(Requests, metrics=service.metrics)  # the last added is the outermost
     add_error_handlers(app)
     _add_probes(app, service)
     clone.add_routes(app, service)
     voices.add_routes(app, service)
     openai.add_routes(app, service)
+    operations.add_routes(app, service)
     return app
 
 

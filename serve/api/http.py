@@ -1,10 +1,9 @@
-"""What is the same for every route: the shape of errors, the limit of bodies, one log line a request."""
+"""What is the same for every route: the shape of errors and the limit of bodies."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.api.requests import note_error
 from serve.errors import ServiceError
 from serve.logs import log_defect
 
@@ -27,8 +27,6 @@ CODES: Mapping[int, tuple[str, str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "send less, or raise WW_MAX_BODY_MIB"),
 }
 CUT_OFF = "the service shut down before the request was complete"
-# Probes come every few seconds for ever; their lines would bury the others.
-QUIET = frozenset({"/live", "/ready", "/health"})
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -40,6 +38,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def error_response(error: ServiceError) -> JSONResponse:
     """The answer for an error; a 429 or 503 tells when to come back."""
+    note_error(error.code)
     again = error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
     return JSONResponse(error.body(), error.status, headers={"Retry-After": "2"} if again else None)
 
@@ -78,7 +77,7 @@ async def _answer_http_error(_request: Request, error: Exception) -> JSONRespons
 
 
 class Guard:
-    """The outermost layer: limits bodies before they are read, turns defects into a 500, logs each request."""
+    """Limits bodies before they are read, and turns defects into a 500."""
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self.app = app
@@ -88,7 +87,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.monotonic(), 0
+        status = 0
 
         async def note_status(message: Message) -> None:
             nonlocal status
@@ -115,10 +114,6 @@ class Guard:
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log"
                 )
             await error_response(error)(scope, receive, note_status)
-        finally:
-            level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
-            milliseconds = round(1000 * (time.monotonic() - began))
-            log.log(level, "%s %r %s in %s ms", scope["method"], scope["path"], status, milliseconds)
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")

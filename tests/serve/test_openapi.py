@@ -1,0 +1,75 @@
+"""Every route, as /openapi.json describes it: what is made from the description is answered as described."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import positive_data_acceptance
+
+EXAMPLES = 30
+# Two examples of each answer are enough of what makes audio: on a CPU each takes a while.
+SPOKEN = 4
+
+
+def lend(body, voice):
+    """Put what can be spoken where the description can only say "a string": else nothing would get past the checks."""
+    known = {"text": "Hello.", "language": "en", "x_vector_only": False, "seed": 1} | voice
+    if not isinstance(body, dict):
+        return
+    if body.keys() & {"items", "ref_audio_base64", "ref_text"}:  # a reference is wanted: all of it
+        body.update(voice)
+    for name in body.keys() & known.keys():
+        body[name] = known[name]
+    for item in body["items"] if isinstance(body.get("items"), list) else ():
+        lend(item, voice)
+
+
+def test_no_answer_is_a_5xx_or_not_as_described(launch, voice):
+    process = launch()
+    process.wait_ready()
+    described = schemathesis.openapi.from_url(f"http://127.0.0.1:{process.port}/openapi.json")
+    answers: Counter[tuple[str, int]] = Counter()
+    for result in described.get_all_operations():
+        drive(result.ok(), voice, answers)
+    routes = {label for label, _ in answers}
+    assert {"POST /clone", "POST /clone-batch", "GET /metrics", "GET /info", "GET /ready"} <= routes
+    spoken = [label for label in ("POST /clone", "POST /clone-batch") if answers[label, 200]]
+    assert spoken, answers  # not only refusals were tried
+    assert answers["POST /clone", 422], answers
+    assert "Traceback" not in process.stderr()
+    assert process.end()[0] == 0
+
+
+def drive(operation, voice, answers):
+    """Ask one route, with data that its description allows and with data that it does not."""
+    good = st.tuples(operation.as_strategy(generation_mode=GenerationMode.POSITIVE), st.booleans())
+    # A wrong one is left as it is: what is lent could make it right.
+    negative = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE) if operation.body else st.nothing()
+    wrong = st.tuples(negative, st.just(False))
+
+    @seed(1)
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+    @given(asked=good | wrong)
+    def ask(asked):
+        case, lent = asked
+        if lent and answers[operation.label, 200] < SPOKEN:
+            lend(case.body, voice)
+        # A text may be one that no schema can rule out (nothing but spaces): a 422 is a good answer to that.
+        answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
+        answers[operation.label, answer.status_code] += 1
+
+    ask()
+
+
+@pytest.mark.parametrize(
+    "path", ["/clone", "/clone-batch", "/languages", "/live", "/ready", "/health", "/metrics", "/info"]
+)
+def test_every_route_is_described(client, path):
+    (described,) = client.get("/openapi.json").json()["paths"][path].values()
+    assert described["summary"]
+    assert described["description"]
