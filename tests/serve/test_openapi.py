@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import positive_data_acceptance
 
-EXAMPLES = 30
+EXAMPLES = 20
 # Two examples of each answer are enough of what makes audio: on a CPU each takes a while.
 SPOKEN = 4
 
@@ -21,7 +21,10 @@ def lend(body, voice):
     known = {"text": "Hello.", "language": "en", "x_vector_only": False, "seed": 1} | voice
     if not isinstance(body, dict):
         return
-    if body.keys() & {"items", "ref_audio_base64", "ref_text"}:  # a reference is wanted: all of it
+    for field in body.keys() & {"ref_audio", "audio_sample"}:  # the file of a form
+        body[field] = base64.b64decode(voice["ref_audio_base64"])
+        body["ref_text"] = voice["ref_text"]
+    if body.keys() & {"items", "ref_audio_base64"}:  # a reference is wanted: all of it
         body.update(voice)
     for name in body.keys() & known.keys():
         body[name] = known[name]
@@ -29,8 +32,8 @@ def lend(body, voice):
         lend(item, voice)
 
 
-def test_no_answer_is_a_5xx_or_not_as_described(launch, voice):
-    process = launch()
+def test_no_answer_is_a_5xx_or_not_as_described(launch, voice, tmp_path):
+    process = launch(DATA_DIR=str(tmp_path))
     process.wait_ready()
     described = schemathesis.openapi.from_url(f"http://127.0.0.1:{process.port}/openapi.json")
     answers: Counter[tuple[str, int]] = Counter()
@@ -38,8 +41,8 @@ def test_no_answer_is_a_5xx_or_not_as_described(launch, voice):
         drive(result.ok(), voice, answers)
     routes = {label for label, _ in answers}
     assert {"POST /clone", "POST /clone-batch", "GET /metrics", "GET /info", "GET /ready"} <= routes
-    spoken = [label for label in ("POST /clone", "POST /clone-batch") if answers[label, 200]]
-    assert spoken, answers  # not only refusals were tried
+    for label in ("POST /clone", "POST /clone-batch"):  # not only refusals were tried
+        assert answers[label, 200], answers
     assert answers["POST /clone", 422], answers
     assert "Traceback" not in process.stderr()
     assert process.end()[0] == 0
@@ -47,17 +50,18 @@ def test_no_answer_is_a_5xx_or_not_as_described(launch, voice):
 
 def drive(operation, voice, answers):
     """Ask one route, with data that its description allows and with data that it does not."""
-    good = st.tuples(operation.as_strategy(generation_mode=GenerationMode.POSITIVE), st.booleans())
-    # A wrong one is left as it is: what is lent could make it right.
-    negative = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE) if operation.body else st.nothing()
-    wrong = st.tuples(negative, st.just(False))
+    for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
+        if mode == GenerationMode.POSITIVE or operation.body:
+            ask_in(mode, operation, voice, answers)
 
+
+def ask_in(mode, operation, voice, answers):
     @seed(1)
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[*HealthCheck])
-    @given(asked=good | wrong)
-    def ask(asked):
-        case, lent = asked
-        if lent and answers[operation.label, 200] < SPOKEN:
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case):
+        # A wrong one is left as it is: what is lent could make it right.
+        if mode == GenerationMode.POSITIVE and answers[operation.label, 200] < SPOKEN:
             lend(case.body, voice)
         # A text may be one that no schema can rule out (nothing but spaces): a 422 is a good answer to that.
         answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])

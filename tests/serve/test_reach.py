@@ -40,6 +40,9 @@ def drive():
             time.sleep(0.1)
     assert ask("/clone", sys.stdin.buffer.read())[:4] == b"RIFF"
     import torch
+    from serve import Client  # `python -m serve client`, which runs in an image as well
+    with Client(f"http://127.0.0.1:{os.environ['WW_PORT']}") as client:
+        assert client.languages()
     from serve.checkpoint import download
     from serve.errors import NetworkError
     try:
