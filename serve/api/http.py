@@ -12,8 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.api.leaving import client_gone
 from serve.api.requests import note_error
 from serve.errors import ServiceError
 from serve.logs import log_defect
@@ -108,6 +110,8 @@ class Guard:
         except Exception as error:
             if status:  # the answer has begun: nothing but cutting it off tells the caller
                 raise
+            if isinstance(error, ClientDisconnect):  # in the middle of its body: only the log sees the answer
+                error = client_gone()
             if not isinstance(error, ServiceError):
                 log_defect(log, f"a defect in {scope['method']} {scope['path']!r}", error)
                 error = ServiceError(

@@ -14,6 +14,12 @@ T = TypeVar("T")
 CLIENT_CLOSED_REQUEST = 499  # nginx's word for it; only the log sees it
 
 
+def client_gone() -> ServiceError:
+    """What the log says of a caller who did not wait."""
+    message = "the caller closed the connection before the answer"
+    return ServiceError(CLIENT_CLOSED_REQUEST, "client_gone", message, remedy="wait longer for the answer")
+
+
 async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of ``work``, which is cancelled when the caller closes the connection.
 
@@ -31,8 +37,7 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
-            message = "the caller closed the connection before the answer"
-            raise ServiceError(CLIENT_CLOSED_REQUEST, "client_gone", message)
+            raise client_gone()
         return task.result()
     finally:
         gone.cancel()

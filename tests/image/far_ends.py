@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 REGISTRY_PORT = 5000
 _REGISTRY = """\
@@ -35,6 +38,8 @@ def running(host: str, module: str, *arguments: str) -> Iterator[subprocess.Pope
 @contextlib.contextmanager
 def registry(host: str, address: str, folder: Path) -> Iterator[str]:
     """The real registry (Debian's docker-registry) on a host, for the time of a block; its name in references."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("docker-registry is not installed: it is Debian's package of that name")
     settings = folder / "registry.yml"
     settings.write_text(_REGISTRY.format(folder=folder / "data", address=address, port=REGISTRY_PORT))
     command: Sequence[str] = ["ip", "netns", "exec", host, "docker-registry", "serve", str(settings)]

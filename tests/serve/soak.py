@@ -86,6 +86,19 @@ def post(path: str, body: Mapping[str, Any]) -> Ask:
     return Ask(path, json.dumps(body).encode())
 
 
+def form(path: str, body: Mapping[str, str]) -> Ask:
+    """A request with a form, its audio as a file."""
+    fields = {name: value for name, value in body.items() if name != "ref_audio_base64"}
+    audio = base64.b64decode(body["ref_audio_base64"])
+    request = httpx.Request("POST", "http://x", data=fields, files={"ref_audio": ("voice.wav", audio)})
+    return Ask(path, request.read(), kind=request.headers["Content-Type"])
+
+
+def spoken(rng: random.Random) -> dict[str, Any]:
+    """A request for speech with a voice that nobody has."""
+    return {"model": "none", "input": said(rng)["text"], "voice": f"voice-{rng.randrange(9)}"}
+
+
 def said(rng: random.Random, sentences: int = 1) -> dict[str, Any]:
     """A good request's text and voice."""
     text = "A sentence that is said now. " * rng.randint(1, sentences)
@@ -125,7 +138,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("garbage", 3, lambda rng: Ask("/clone", rng.randbytes(rng.randrange(3000))), frozenset({400, 422})),
     Kind("garbage batch", 2, lambda rng: Ask("/clone-batch", rng.randbytes(99)), frozenset({400, 422})),
     Kind("too large", 1, lambda _: Ask("/clone", b" " * (2 << 20) + b"{}"), frozenset({413})),
-    Kind("not JSON", 1, lambda rng: Ask("/clone", rng.randbytes(500), kind="audio/wav"), frozenset({422})),
+    Kind("not JSON", 1, lambda rng: Ask("/clone", rng.randbytes(500), kind="audio/wav"), frozenset({415})),
+    Kind("form", 2, lambda rng: form("/clone", said(rng)), WORKS),
+    Kind("speech", 1, lambda rng: post("/v1/audio/speech", spoken(rng)), frozenset({404, 409, 429})),
     Kind("no route", 1, lambda rng: Ask(f"/{rng.randrange(10**6)}", b"", "GET"), frozenset({404})),
     Kind("probe", 3, lambda rng: Ask(rng.choice(("/live", "/ready", "/health")), b"", "GET"), frozenset({200})),
     Kind("scrape", 1, lambda rng: Ask(rng.choice(("/metrics", "/info")), b"", "GET"), frozenset({200})),

@@ -10,10 +10,10 @@ import sys
 from soak import KINDS, Usage, compare
 
 
-def test_twenty_seconds_of_load(pytestconfig, tiny):
+def test_a_minute_of_load(pytestconfig, tiny):
     program = pytestconfig.rootpath / "tests/serve/soak.py"
     done = subprocess.run(
-        [sys.executable, str(program), "--seconds", "20", "--clients", "16", "--model-dir", str(tiny)],
+        [sys.executable, str(program), "--seconds", "60", "--clients", "64", "--model-dir", str(tiny)],
         capture_output=True, text=True, env=os.environ, check=False,
     )  # fmt: skip
     report = json.loads(done.stdout)

@@ -30,7 +30,10 @@ plan = LoadPlan(Path(sys.argv[1]), find_device(None), Decision("sdpa", "", ()), 
 engine.load(plan)
 engine.warm()
 sound = Sound(np.random.default_rng(0).uniform(-0.3, 0.3, 32000).astype(np.float32), 16000, "")
-wave = engine.run([Piece("Hello.", "english", engine.prompt(sound, "noise"), 8)], 0)[0]
+waves = []
+piece = Piece("Hello.", "english", engine.prompt(sound, "noise"), 8)
+engine.run([piece], 0, lambda piece, samples, outcome: waves.append(samples) if samples is not None else None)
+(wave,) = waves
 left = [name for names in stubs.LEFT_OUT.values() for name in names if name in sys.modules]
 import qwen_tts.core.tokenizer_25hz.vq.speech_vq as user
 from qwen_tts.inference import qwen3_tts_model, qwen3_tts_tokenizer
