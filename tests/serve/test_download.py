@@ -136,9 +136,16 @@ def record_of(folder):
     return json.loads((folder / RECORD).read_text())
 
 
+def size_of(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a file that is complete takes its own name
+        return None
+
+
 def wait_for_half(process, folder, pattern):
     deadline = time.monotonic() + 30
-    while not any(path.stat().st_size == STEP for path in folder.rglob(pattern)):
+    while not any(size_of(path) == STEP for path in folder.rglob(pattern)):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
