@@ -61,7 +61,7 @@ def check(kind: str, content: bytes, samples: np.ndarray, lead: int = 0) -> None
         return
     assert 0 <= decoded.size - lead - samples.size <= (2 * 576 if lead else 0)  # a stream of mp3 ends on its frame
     error = decoded[lead : lead + samples.size] - samples
-    # -12 dB: LAME makes all 5 percent quieter, which alone is -26 dB, and half a second of opus is hardly its beginning.
+    # -12 dB: LAME makes all 5 percent quieter, which alone is -26 dB; half a second of opus is its beginning.
     assert np.sqrt(np.mean(error**2)) < 0.25 * np.sqrt(np.mean(samples**2))
 
 
