@@ -12,9 +12,11 @@ from pathlib import Path
 from images.hostsettings import mask
 from images.planned import Workspace
 from matrix import Export
+from matrix.cli import say
 from matrix.errors import WheelwrightError
 
 _LONGEST = 300
+_CLIENT_LOST = "no active sessions"
 
 
 class BuildError(WheelwrightError):
@@ -57,6 +59,19 @@ def bake(
     Raises:
         BuildError: names the step that failed.
     """
+    try:
+        _bake(workspace, target, override, log, output=output, options=options)
+    except BuildError as error:
+        # BuildKit made a step for another client too, and that one has gone away with the step's inputs.
+        if _CLIENT_LOST not in error.what:
+            raise
+        say(f"{target}: a build that shared a step was ended: once more")
+        _bake(workspace, target, override, log, output=output, options=options)
+
+
+def _bake(
+    workspace: Workspace, target: str, override: Path, log: Path, *, output: str, options: BuildOptions | None
+) -> None:
     chosen = options or BuildOptions()
     command = [
         "docker", *(["--context", chosen.context] if chosen.context else []),
