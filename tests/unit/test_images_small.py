@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images import apt
-from images.bake import failing_step
+from images.bake import BuildError, bake, failing_step
 from images.compiling import compiled_wheel, keep_wheel
 from images.planned import Workspace, default_targets, load_planned, select_targets, split_names
 from images.proving import flash_serves
@@ -106,6 +106,21 @@ ERROR: target cpu: failed to solve: process did not complete
     assert failing_step(gone) == "[stack-x model 1/1]: ERROR: failed to receive status: EOF"
     assert failing_step('ERROR: no builder "x" found\n') == 'ERROR: no builder "x" found'
     assert failing_step("") == "no output"
+
+
+def test_a_build_whose_partner_was_ended_is_made_once_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def fails(_workspace: object, target: str, *_: object, **__: object) -> None:
+        asked.append(target)
+        raise BuildError(f"[{target} runtime 1/2]: {said}", tmp_path / "log")
+
+    monkeypatch.setattr("images.bake._bake", fails)
+    for said, times in (("no active sessions", 2), ("exit code: 2", 1)):
+        asked.clear()
+        with pytest.raises(BuildError, match=said):
+            bake(Workspace.load(), "cpu", tmp_path, tmp_path / "log", output="type=docker")
+        assert len(asked) == times
 
 
 def test_a_step_that_is_no_instruction_is_named_too() -> None:
