@@ -85,6 +85,13 @@ def validated(model: type[Model], content: bytes | Mapping[str, Any]) -> Model:
         raise RequestValidationError([detail | {"loc": ("body", *detail["loc"])} for detail in details]) from None
 
 
+def refuse_useless_transcript(text: str | None, *, likeness: bool) -> None:
+    """Raise the 422 for a transcript beside ``x_vector_only``."""
+    if likeness and text is not None:
+        message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
+        raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
+
+
 def describe_bodies(
     as_json: type[BaseModel], as_form: type[BaseModel], file_field: str, example: Mapping[str, Any]
 ) -> dict[str, Any]:

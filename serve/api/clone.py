@@ -10,16 +10,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body
+from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body, refuse_useless_transcript
 from serve.api.callers import caller_of
 from serve.api.http import as_json
 from serve.api.leaving import until_gone
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneFields, CloneRequest, ErrorAnswer
-from serve.api.sounding import answer_sound, collect
+from serve.api.sounding import answer_sound, collect, weights_header
 from serve.errors import ServiceError, invalid
 from serve.service import Service
 from serve.speech.audio import AudioLimits, Sound, encode_wav
-from serve.speech.cloning import Reference, Utterance
+from serve.speech.cloning import MOST_SEED, Reference, Utterance
 from serve.speech.encoders import MEDIA_TYPES
 from serve.speech.languages import resolve_language
 from serve.speech.text import clean_text
@@ -31,7 +31,6 @@ EXAMPLE = {"text": "Hello.", "language": "en", "ref_text": "What is said in it."
 MAX_REF_TEXT_CHARS = 2000
 # The seeds of a batch's items: more apart than one text has pieces.
 SEED_STEP = 4096
-MOST_SEED = 2**63
 STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 
@@ -85,11 +84,6 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return BatchAnswer.model_validate(answer)
 
 
-def weights_header(service: Service) -> dict[str, str]:
-    """Said with every audio, so that nobody takes the noise of random weights for the model's speech."""
-    return {"X-Weights": service.running.facts.weights} if service.running else {}
-
-
 class Reader:
     """Checks and decodes what a request holds; equal base64 is decoded once."""
 
@@ -116,9 +110,7 @@ class Reader:
         """A voice, or None where neither part of one is given; ``likeness``: of the speaker alone, no transcript."""
         if audio is None and text is None and not likeness:
             return None
-        if likeness and text is not None:
-            message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
-            raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
+        refuse_useless_transcript(text, likeness=likeness)
         if audio is None or (text is None and not likeness):
             missing, other = (TEXT_FIELD, "ref_text") if audio is None else ("ref_text", TEXT_FIELD)
             raise invalid("half_a_reference", f"{missing} is missing beside {other}", missing, f"give {missing}, too")

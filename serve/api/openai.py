@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from serve.api.callers import caller_of
 from serve.api.schemas import ErrorAnswer
+from serve.api.sounding import weights_header
 from serve.api.spoken import SpokenAnswer, as_events, as_file, first_samples
 from serve.api.voices import store_of
 from serve.checkpoint import DEFAULT_MODEL
@@ -117,7 +118,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         utterance = Utterance(text, language, Reference(voice.sound, voice.info.transcript))
         spoken = service.speak(utterance, client=caller.client, seed=body.seed, stream=True)
         first = await first_samples(request, spoken)
-        headers = {"X-Weights": facts.weights} if facts else {}
+        headers = weights_header(service)
         if body.stream_format == "sse":
             return SpokenAnswer(as_events(first, spoken, encoder, len(text)), spoken, EVENTS, headers)
         return SpokenAnswer(as_file(first, spoken, encoder), spoken, MEDIA_TYPES[body.response_format], headers)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from serve.api.leaving import until_gone
 from serve.api.spoken import SpokenAnswer, as_file, first_samples
+from serve.service import Service
 from serve.speech.audio import Samples
 from serve.speech.encoders import MEDIA_TYPES, Format, encode, make_encoder
 
@@ -39,3 +40,8 @@ async def answer_sound(
         return Response(encode(kind, samples), media_type=media_type, headers=dict(headers))
     first = await first_samples(request, parts)
     return SpokenAnswer(as_file(first, parts, make_encoder(kind)), parts, media_type, headers)
+
+
+def weights_header(service: Service) -> dict[str, str]:
+    """Said with every audio, so that nobody takes the noise of random weights for the model's speech."""
+    return {"X-Weights": service.running.facts.weights} if service.running else {}

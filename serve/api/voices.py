@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body
+from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body, refuse_useless_transcript
 from serve.api.callers import caller_of
 from serve.api.schemas import AUDIO, ErrorAnswer
 from serve.errors import ServiceError, invalid
@@ -155,9 +155,7 @@ def _check(asked: VoiceFields, audio: bytes | str, settings: Settings, languages
     name = check_name(asked.name, "name")
     consent = clean_text(asked.consent, MAX_NOTE_CHARS, "consent", paragraphs=False)
     language = resolve_language(asked.language, languages, "language")
-    if asked.x_vector_only and asked.ref_text is not None:
-        message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
-        raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
+    refuse_useless_transcript(asked.ref_text, likeness=asked.x_vector_only)
     if not asked.x_vector_only and asked.ref_text is None:
         remedy = "give ref_text, or x_vector_only=true, which sounds less like the voice"
         raise invalid("half_a_reference", "ref_text is missing beside the audio", "ref_text", remedy)

@@ -1,4 +1,4 @@
-"""What the speaking side tells whoever counts: the metrics, or nobody."""
+"""What the speaking side tells whoever counts: the metrics."""
 
 from __future__ import annotations
 
@@ -34,25 +34,3 @@ class Observer(Protocol):
 
     def rejected(self, reason: str) -> None:
         """A request was not taken in; ``reason`` is its error's code."""
-
-
-class Nobody:
-    """Counts nothing."""
-
-    def enqueued(self, count: int) -> None: ...
-
-    def dequeued(self, count: int) -> None: ...
-
-    def batch(self, size: int) -> None: ...
-
-    def first_audio(self, seconds: float) -> None: ...
-
-    def spoken(self, audio_s: float, wall_s: float) -> None: ...
-
-    def cache(self, *, hit: bool) -> None: ...
-
-    def cache_size(self, size: int, entries: int) -> None: ...
-
-    def cancelled(self) -> None: ...
-
-    def rejected(self, reason: str) -> None: ...

@@ -13,11 +13,10 @@ from serve.errors import ServiceError
 from serve.speech import cloning
 from serve.speech.audio import OUTPUT_RATE, Sound
 from serve.speech.cloning import Reference, Utterance, Wish, speak
-from serve.speech.observer import Nobody
 from serve.speech.prompts import Prompts
 from serve.speech.scheduler import Limits, Scheduler
 from serve.speech.text import SENTENCE_PAUSE_S
-from tests.serve.played import PART, PlayedEngine
+from tests.serve.played import PART, Nobody, PlayedEngine
 
 LONG = "This sentence has exactly fifty characters in it. " * 25  # three pieces
 PAUSE = round(SENTENCE_PAUSE_S * OUTPUT_RATE)

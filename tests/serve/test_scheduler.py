@@ -10,9 +10,8 @@ import pytest
 
 from serve.engines.engine import Piece, Prompt
 from serve.errors import ServiceError
-from serve.speech.observer import Nobody
 from serve.speech.scheduler import Limits, Scheduler, Take
-from tests.serve.played import PlayedEngine
+from tests.serve.played import Nobody, PlayedEngine
 
 
 @asynccontextmanager
