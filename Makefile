@@ -92,6 +92,10 @@ bench-resolver: venv ## measure the resolver: warm, side by side with `import re
 bench-service: ## the service beside a plain call of qwen-tts: MODEL=FOLDER, with a PYTHON that has torch and serve/'s packages
 	@PYTHONPATH=. $(PYTHON) tests/bench/bench_service.py $(MODEL) $(BENCH_ARGS)
 
+.PHONY: bench-codec
+bench-codec: ## the codec's precisions beside each other, on a GPU: MODEL=FOLDER, PYTHON as for bench-service
+	@PYTHONPATH=. $(PYTHON) tests/bench/bench_codec.py $(MODEL)
+
 .PHONY: bench-images
 bench-images: test-venv ## our image against the straightforward one; writes docs/ (STACK=cu130: gigabytes); needs an engine
 	@PYTHONPATH=.:tests/image $(BIN)/python tests/bench/bench_images.py $(if $(STACK),--stack $(STACK)) $(BENCH_ARGS)

@@ -198,7 +198,7 @@ class Service:
         state.begin("probe")
         device = probe.taken_for(probe.find_device(self.image), settings.arch_override)
         parts = dtypes.decide_dtypes(settings.dtype, device.gpus)
-        rungs = probe.probe_attentions(device, parts, self.image)
+        rungs = attention.withhold(probe.probe_attentions(device, parts, self.image), chosen.unfit)
         default = (self.image.attention.default, self.image.attention.because) if self.image else None
         decision = attention.decide(settings.attention, default, rungs)
         log.info("attention: %s (%s); device: %s (%s)", decision.running, decision.because, device.name, device.because)

@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     arch_override: str | None = _setting(
         "ARCH_OVERRIDE", None, "compute capability to take the GPU for, 7.5 for a T4's dtypes elsewhere"
     )
-    engine: Literal["qwen"] = _setting("ENGINE", "qwen", "what generates: qwen = unmodified qwen-tts")
+    engine: Literal["qwen", "faster"] = _setting(
+        "ENGINE", "qwen", "what generates: qwen = unmodified qwen-tts; faster = faster-qwen3-tts, NVIDIA only, batch 1"
+    )
     drain_s: float = _setting("DRAIN_S", 8.0, "seconds that running requests get after SIGTERM", ge=0, le=3600)
     image_json: Path | None = _setting("IMAGE_JSON", None, "what this image is; unset: /app/image.json, if there")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("LOG_LEVEL", "info", "least level logged")

@@ -85,6 +85,11 @@ def ladder(default: Attention | None) -> tuple[Attention, ...]:
     return tuple(dict.fromkeys((default or ATTENTIONS[0], "sdpa", "eager")))
 
 
+def withhold(rungs: Sequence[Rung], unfit: Mapping[Attention, str]) -> tuple[Rung, ...]:
+    """The rungs, without those that the engine cannot use: attention -> why."""
+    return tuple(Rung(rung.name, False, unfit[rung.name]) if rung.name in unfit else rung for rung in rungs)
+
+
 def decide(
     choice: Literal["auto"] | Attention,
     default: tuple[Attention, str] | None,

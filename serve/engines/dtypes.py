@@ -53,7 +53,7 @@ def decide_dtypes(choice: Literal["auto"] | Dtype, gpus: Sequence[Capability]) -
                 " and bfloat16 needs 8.0",
                 remedy="set WW_DTYPE=auto (float16 with float32 parts), or float32",
             )
-        return _all("bfloat16", asked)
+        return _bfloat16(asked)
     if choice == "float16" or lacks_bfloat16:
         why = asked or f"compute capability {_dotted(oldest)} has no bfloat16"
         # In float16 the 0.6B code predictor overflows to NaN, and the device assert that follows kills the process.
@@ -62,7 +62,14 @@ def decide_dtypes(choice: Literal["auto"] | Dtype, gpus: Sequence[Capability]) -
         )
     if oldest is None:
         return _all("float32", "a CPU computes in float32")
-    return _all("bfloat16", f"compute capability {_dotted(oldest)} has bfloat16")
+    return _bfloat16(f"compute capability {_dotted(oldest)} has bfloat16")
+
+
+def _bfloat16(because: str) -> Dtypes:
+    # What the codec computes is the sound itself. In bfloat16 it is 12 % (rms) off, in float32 with torch's TF32
+    # convolutions 1.5 %, for a tenth more time at batch 1 (docs/performance.md).
+    because = f"{because}; the codec in float32, for its sound would keep 8 bits"
+    return Dtypes("bfloat16", "bfloat16", "float32", "bfloat16", because)
 
 
 def _all(dtype: Dtype, because: str) -> Dtypes:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from serve.engines.attention import Decision
 from serve.engines.dtypes import Dtypes
 from serve.engines.probe import Device
+from serve.image import Attention
 from serve.speech.audio import Samples, Sound
 
 Weights = Literal["random", "released"]
@@ -24,6 +25,10 @@ class EngineLostError(Exception):
 
 class OutOfMemoryError(Exception):
     """The batch did not fit; a smaller one may."""
+
+
+class TooLongError(Exception):
+    """Reference, transcript and text together are longer than the engine takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,9 @@ class Engine(Protocol):
     frames: int
     """Frames made since the load, prompts counted as one: it grows while the engine is well."""
 
+    unfit: Mapping[Attention, str]
+    """The attentions that it cannot run on any host, and why."""
+
     def load(self, plan: LoadPlan) -> ModelFacts:
         """Load the checkpoint.
 
@@ -130,7 +138,7 @@ class Engine(Protocol):
             deliver: gets the sound, in order for each piece.
 
         Raises:
-            OutOfMemoryError, EngineLostError: see there; pieces that have not ended will not.
+            OutOfMemoryError, EngineLostError, TooLongError: see there; pieces that have not ended will not.
         """
 
     def cancel(self, piece: Piece) -> None:
@@ -138,7 +146,10 @@ class Engine(Protocol):
 
 
 # Imported when chosen: an engine brings its own heavy packages.
-ENGINES: Mapping[str, str] = {"qwen": "serve.engines.qwen:QwenEngine"}
+ENGINES: Mapping[str, str] = {
+    "qwen": "serve.engines.qwen:QwenEngine",
+    "faster": "serve.engines.faster:FasterEngine",
+}
 
 
 def make_engine(name: str) -> Engine:

@@ -9,6 +9,8 @@ from torch import nn
 
 from serve.engines.dtypes import Dtypes
 
+EMBEDDINGS = "inputs_embeds"
+
 
 def apply_dtypes(model: Any, dtypes: Dtypes) -> None:
     """Give talker, code predictor and speaker encoder each its dtype, and cast what flows between them.
@@ -43,12 +45,16 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def _cast_inputs(module: nn.Module, dtype: torch.dtype) -> None:
-    """Cast every floating input tensor of ``module`` to ``dtype`` before its forward runs."""
+    """Cast what ``module`` computes with, positional inputs and embeddings, to ``dtype`` before its forward runs.
+
+    Other inputs keep theirs: positions are floats, too, and in float16 those over 2,048 lose their last bit.
+    """
 
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return tuple(cast(value) for value in args), {key: cast(value) for key, value in kwargs.items()}
+        embeddings = {EMBEDDINGS: cast(kwargs[EMBEDDINGS])} if EMBEDDINGS in kwargs else {}
+        return tuple(cast(value) for value in args), kwargs | embeddings
 
     module.register_forward_pre_hook(hook, with_kwargs=True)

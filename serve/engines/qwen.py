@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from serve.engines.engine import (
 from serve.engines.qwen_load import Loaded, load_checkpoint
 from serve.engines.qwen_run import Codec, Run, StopRunError
 from serve.errors import StartError
+from serve.image import Attention
 from serve.speech.audio import Samples, Sound
 from serve.speech.languages import AUTO
 
@@ -39,6 +40,8 @@ NOT_LOADED = "the engine is used before it is loaded"
 
 class QwenEngine:
     """Loads a Qwen3-TTS Base checkpoint and clones voices with it."""
+
+    unfit: Mapping[Attention, str] = {}
 
     def __init__(self) -> None:
         self.frames = 0
@@ -102,7 +105,6 @@ class QwenEngine:
         main = self._model.model
         ceiling = int(self._model.generate_defaults.get("max_new_tokens", batch[0].max_frames + 1))
         run = Run(self._codec, main.config.talker_config.codec_eos_token_id, batch, ceiling - 1, deliver)
-        hook = main.talker.register_forward_hook(lambda _module, _inputs, output: self._frame(run, output))
         self._run = run
         try:
             # The state is put back afterwards: a seed of one request must not make the next one repeatable, too.
@@ -113,10 +115,11 @@ class QwenEngine:
             ):
                 if seed is not None:
                     torch.manual_seed(seed)
-                self._generate(batch, run)
+                with suppress(StopRunError):
+                    self._generate(run)
+                    run.finish()
         finally:
             self._run = None
-            hook.remove()
 
     def cancel(self, piece: Piece) -> None:
         """See `serve.engines.engine.Engine.cancel`."""
@@ -124,28 +127,32 @@ class QwenEngine:
         if run is not None:
             run.cancel(piece)
 
-    def _generate(self, batch: Sequence[Piece], run: Run) -> None:
-        """What ``generate_voice_clone`` does before the codec; ``run`` sees every frame and has it made to sound."""
+    def _generate(self, run: Run) -> None:
+        """What ``generate_voice_clone`` does before the codec; ``run`` sees every frame and has it made to sound.
+
+        Raises:
+            StopRunError: by ``run``.
+        """
         model = self._model
-        items = [piece.prompt.value for piece in batch]
-        texts = [model._build_assistant_text(self._plain(piece.text)) for piece in batch]  # noqa: SLF001 - pinned
+        items = [piece.prompt.value for piece in run.batch]
+        texts = [model._build_assistant_text(self._plain(piece.text)) for piece in run.batch]  # noqa: SLF001 - pinned
         references = [
             None if item.icl_mode is False else model._tokenize_texts([model._build_ref_text(item.ref_text)])[0]  # noqa: SLF001
             for item in items
         ]
+        hook = model.model.talker.register_forward_hook(lambda _module, _inputs, output: self._frame(run, output))
         try:
             model.model.generate(
                 input_ids=model._tokenize_texts(texts),  # noqa: SLF001
                 ref_ids=references,
                 voice_clone_prompt=model._prompt_items_to_voice_clone_prompt(items),  # noqa: SLF001
-                languages=[piece.language for piece in batch],
+                languages=[piece.language for piece in run.batch],
                 # The package's default feeds the text word by word, and speech rushes (DESIGN.md fact 23).
                 non_streaming_mode=True,
                 **model._merge_generate_kwargs(max_new_tokens=run.most_frames + 1),  # noqa: SLF001
             )
-        except StopRunError:
-            return
-        run.finish()
+        finally:
+            hook.remove()
 
     def _frame(self, run: Run, output: Any) -> None:
         """Called after each pass of the talker: the first is over the prompt and has no codes."""

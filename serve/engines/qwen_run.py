@@ -93,6 +93,11 @@ class Run:
         """After which every piece has ended."""
         return max(take.cap for take in self._takes)
 
+    def limit(self, frames: int) -> None:
+        """Cut every piece off after so many frames at the latest."""
+        for take in self._takes:
+            take.cap = min(take.cap, frames)
+
     def cancel(self, piece: Piece) -> None:
         """Want no more of a piece; from any thread."""
         self._unwanted.add(piece)

@@ -232,8 +232,12 @@ class Scheduler:
 
     def _explain(self, error: Exception) -> ServiceError:
         """What a caller is told of an engine's error; one that is the engine's end closes the queue."""
-        from serve.engines.engine import EngineLostError, OutOfMemoryError  # noqa: PLC0415 - see _again_in_smaller
+        from serve.engines.engine import EngineLostError, OutOfMemoryError, TooLongError  # noqa: PLC0415 - as above
 
+        if isinstance(error, TooLongError):
+            message = f"reference, transcript and text are too long together: {error}"
+            remedy = "take a shorter reference, or send a shorter text"
+            return ServiceError(HTTPStatus.UNPROCESSABLE_ENTITY, "too_long", message, remedy=remedy)
         log_defect(log, "the engine failed", error)
         if isinstance(error, EngineLostError):
             lost = ServiceError(

@@ -1,6 +1,6 @@
 """`make bench-service`: the service beside a plain call of qwen-tts, in one run on one machine.
 
-    PYTHONPATH=. python tests/bench/bench_service.py CHECKPOINT [--dtype float16] [--attention sdpa] [--json FILE]
+    PYTHONPATH=. python tests/bench/bench_service.py CHECKPOINT [--engines qwen faster] [--dtype float16] [--json FILE]
 
 Plain is what its README shows: load with qwen-tts, ``generate_voice_clone`` with the reference each time, wait for the
 end. The service is ``python -m serve`` on the loopback. Both say the same text with the same checkpoint.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
@@ -113,6 +114,8 @@ def measure_plain(checkpoint: Path, dtype: str, attention: str) -> dict[str, flo
 
     device = probe.find_device(None)
     parts = dtypes.decide_dtypes(dtype, device.gpus)  # type: ignore[arg-type]
+    if parts.uniform:
+        parts = dataclasses.replace(parts, codec=parts.talker)  # as its README has it: one dtype for all
     decision = attentions.Decision(attention, "the benchmark", ())  # type: ignore[arg-type]
     # Its own loader cannot read a local checkpoint's tokenizer: ours, and from there on nothing but the package.
     model = load_checkpoint(engine.LoadPlan(checkpoint, device, decision, parts)).model
@@ -160,28 +163,30 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--engines", nargs="+", default=["qwen"], help="of the service, one column each")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--attention", default="sdpa")
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args()
     settings = {"WW_DTYPE": options.dtype, "WW_ATTENTION": options.attention}
-    with service(options.checkpoint.resolve(), options.port, settings) as (client, ready):
-        ours = measure_service(client)
-        health = client.get("/health").json()
-    plain = measure_plain(options.checkpoint.resolve(), options.dtype, options.attention)
-    phases = {phase["name"]: phase["seconds"] for phase in ready["phases"]}
-    print(f"{health['device']['name']}, {health['attention']['running']}, {health['dtype']['talker']}; start {phases}")
-    print(table({"service": ours, "plain qwen-tts": plain}))
+    figures: dict[str, Any] = {}
+    columns: dict[str, dict[str, float]] = {}
+    for engine in options.engines:
+        with service(options.checkpoint.resolve(), options.port, settings | {"WW_ENGINE": engine}) as (client, ready):
+            columns[engine] = measure_service(client)
+            health = client.get("/health").json()
+        phases = {phase["name"]: phase["seconds"] for phase in ready["phases"]}
+        print(
+            f"{engine}: {health['device']['name']}, {health['attention']['running']}, {health['dtype']['talker']};",
+            end=" ",
+        )
+        print(f"start {phases}")
+        figures[engine] = {key: health[key] for key in ("device", "dtype")} | {"start": phases}
+    columns["plain qwen-tts"] = measure_plain(options.checkpoint.resolve(), options.dtype, options.attention)
+    print(table(columns))
     if options.json:
-        figures = {
-            "device": health["device"],
-            "dtype": health["dtype"],
-            "start": phases,
-            "service": ours,
-            "plain": plain,
-        }
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps({"runs": figures, "figures": columns}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from images.wav import read_wav, reference_voice
+from serve.client import Client
 from tests.gpu import full_size
 from tests.gpu.test_service_on_gpu import ask, service
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.gpu
 T4 = {"WW_ARCH_OVERRIDE": "7.5"}
+FASTER = {"WW_ENGINE": "faster"}
+SETTINGS = {"qwen": {}, "qwen-t4-profile": T4, "faster": FASTER, "faster-t4-profile": FASTER | T4}
 FRAME = 1920  # samples
 
 
@@ -27,12 +31,12 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return write_tiny(tmp_path_factory.mktemp("models") / "full", shape=full_size.shape(request.param, 64))
 
 
-@pytest.fixture(scope="module", params=[{}, T4], ids=["own-dtypes", "t4-profile"])
-def url(request: pytest.FixtureRequest, checkpoint: Path) -> Iterator[str]:
-    with service(checkpoint, **request.param) as address:
+@pytest.fixture(scope="module", params=SETTINGS.values(), ids=SETTINGS)
+def url(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with service(checkpoint, WW_DATA_DIR=str(tmp_path_factory.mktemp("data")), **request.param) as address:
         dtype = json.loads(ask(f"{address}/health")[1])["dtype"]
         print(dtype)
-        if request.param:
+        if "WW_ARCH_OVERRIDE" in request.param:
             parts = ("talker", "code_predictor", "codec", "speaker_encoder")
             assert [dtype[part] for part in parts] == ["float16", "float32", "float32", "float32"]
         yield address
@@ -76,3 +80,37 @@ def test_sound_leaves_with_the_first_frame(url: str) -> None:
     assert 0 < len(first) <= 3 * 2 * FRAME
     assert len(answer.read()) > 10 * FRAME
     address.close()
+
+
+def test_a_kept_voice_speaks_through_openais_client(url: str) -> None:
+    import openai  # noqa: PLC0415 - the real one
+
+    with Client(url) as client:
+        made = client.voices.create("anna", reference_voice(), "A tone.", consent="a test", language="english")
+    speech = openai.OpenAI(base_url=f"{url}/v1", api_key="none").audio.speech
+    whole = speech.create(model="tts-1", input="Hello.", voice="anna", response_format="wav").content
+    assert read_wav(whole).faults(0.05, 60) == []
+    with speech.with_streaming_response.create(
+        model="tts-1", input="Hello.", voice=made.id, response_format="pcm"
+    ) as answer:
+        first, *rest = answer.iter_bytes()
+    assert 0 < len(first) <= 3 * 2 * FRAME
+    assert len(b"".join(rest)) > 10 * FRAME
+    with Client(url) as client:
+        client.voices.delete("anna")
+        assert client.voices.list() == []
+
+
+def test_who_leaves_is_forgotten(url: str) -> None:
+    with Client(url) as client:
+        parts = client.clone_stream("Hello there.", reference_voice(), "A tone.", format="pcm")
+        assert next(parts)
+        parts.close()
+    for _ in range(50):
+        metrics = ask(f"{url}/metrics")[1].decode()
+        if "wheelwright_requests_running 0.0" in metrics:
+            break
+        time.sleep(0.1)
+    assert "wheelwright_queue_pieces 0.0" in metrics
+    assert "wheelwright_pieces_cancelled_total 1.0" in metrics
+    assert 'wheelwright_gpu_memory_bytes{gpu="0",kind="allocated"}' in metrics

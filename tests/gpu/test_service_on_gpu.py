@@ -28,15 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FLASH = importlib.util.find_spec("flash_attn") is not None
 
 
-@pytest.fixture(scope="module", autouse=True)
-def gpu() -> tuple[int, int]:
-    """The compute capability of the first GPU; without one the tests fail: they were asked for by name."""
-    if not torch.cuda.is_available():
-        pytest.fail("no GPU is visible to torch")
-    capability: tuple[int, int] = torch.cuda.get_device_capability(0)
-    return capability
-
-
 @pytest.fixture
 def flash(gpu: tuple[int, int]) -> None:
     """For tests that need a flash_attention_2 that runs."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
-from serve.engines.engine import EngineLostError, OutOfMemoryError, Prompt
+from serve.engines.engine import EngineLostError, OutOfMemoryError, Prompt, TooLongError
+from serve.image import Attention
 
 PART = 100  # samples of what is said at once
 
@@ -16,10 +18,12 @@ PART = 100  # samples of what is said at once
 class PlayedEngine:
     """Says each piece in two parts of 0.5; words in the text change that.
 
-    ``mute``, ``nan``, ``empty``: other sound. ``crash``, ``lost``: an error. ``endless``: capped. ``once``: the first
-    time only. ``late``: the fault comes after the first part. ``wait``: nothing goes on before ``gate`` is set.
-    ``steps``: each part is heard before the next is made.
+    ``mute``, ``nan``, ``empty``: other sound. ``crash``, ``lost``, ``long``: an error. ``endless``: capped.
+    ``once``: the first time only. ``late``: the fault comes after the first part. ``wait``: nothing goes on before
+    ``gate`` is set. ``steps``: each part is heard before the next is made.
     """
+
+    unfit: Mapping[Attention, str] = {}
 
     def __init__(self, fits: int = 64) -> None:
         self.frames = 0
@@ -62,6 +66,8 @@ class PlayedEngine:
             self._sound(piece, 0.5, deliver)
         if "crash" in text:
             raise RuntimeError("secret text")
+        if "long" in text:
+            raise TooLongError("5000 of 4096")
         if "lost" in text:
             raise EngineLostError("device-side assert")
         if "empty" not in text:

@@ -7,7 +7,8 @@ import pytest
 from serve.engines.dtypes import decide_dtypes
 from serve.errors import HostError
 
-F32, BF16, T4 = ("float32",) * 4, ("bfloat16",) * 4, ("float16", "float32", "float32", "float32")
+F32, T4 = ("float32",) * 4, ("float16", "float32", "float32", "float32")
+BF16 = ("bfloat16", "bfloat16", "float32", "bfloat16")
 
 
 @pytest.mark.parametrize(

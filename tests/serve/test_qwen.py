@@ -208,7 +208,7 @@ def test_the_engine_stops_when_nobody_wants_anything(engine):
     ("dtype", "parts"),
     [
         ("float32", [torch.float32] * 4),
-        ("bfloat16", [torch.bfloat16] * 4),
+        ("bfloat16", [torch.bfloat16, torch.bfloat16, torch.float32, torch.bfloat16]),
         # What a T4 gets (DESIGN.md fact 13).
         ("float16", [torch.float16, torch.float32, torch.float32, torch.float32]),
     ],
@@ -330,3 +330,15 @@ def test_a_model_that_cannot_be_fetched(monkeypatch, tmp_path):
         download("Qwen/none")
     assert "WW_MODEL_DIR" in str(caught.value.remedy)
     assert caught.value.exit_code == 3
+
+
+def test_positions_stay_exact_where_the_talker_is_in_float16(tiny):
+    # 2,049 is no float16; a long reference with a long text comes to 3,000 and more.
+    talker = loaded(tiny, "float16")._model.model.talker.model
+    seen: list[torch.Tensor] = []
+    talker.rotary_emb.register_forward_pre_hook(lambda _module, args: seen.append(args[1]))
+    embeddings = torch.zeros(1, 1, talker.config.hidden_size)
+    with torch.inference_mode():
+        made = talker(inputs_embeds=embeddings, position_ids=torch.full((3, 1, 1), 2049.0))
+    assert made.last_hidden_state.dtype == torch.float16
+    assert seen[0].unique().tolist() == [2049.0]

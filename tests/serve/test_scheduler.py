@@ -120,6 +120,20 @@ def test_an_engine_that_fails_fails_its_batch_alone_and_says_nothing_of_the_text
     assert "secret" not in said
 
 
+def test_what_the_engine_has_no_room_for_is_the_callers_fault(caplog):
+    async def main():
+        async with scheduler_of(PlayedEngine(), batch=1) as scheduler:
+            takes = [take("long"), take("later")]
+            scheduler.submit(takes)
+            return await ends_of(takes)
+
+    error, later = asyncio.run(main())
+    assert (error.status, error.code) == (422, "too_long")
+    assert "5000 of 4096" in error.message
+    assert later == "done"
+    assert not caplog.records
+
+
 def test_a_lost_engine_ends_everything_once():
     async def main():
         lost = []
