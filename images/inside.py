@@ -24,6 +24,10 @@ LAZY = (
     "torch._functorch.partitioners",
     "networkx",
 )
+# What only some images have: distribution -> what is imported of it when a setting asks for it.
+OPTIONAL = {
+    "faster-qwen3-tts": ("faster_qwen3_tts.model", "faster_qwen3_tts.streaming", "faster_qwen3_tts.talker_graph"),
+}
 
 
 def _import(name: str) -> str | None:
@@ -39,7 +43,8 @@ def unimportable(serve: str) -> dict[str, str]:
     """What the service, in the folder ``serve``, can reach and does not import: module -> what went wrong."""
     walked = pkgutil.walk_packages([serve], "serve.", onerror=lambda _: None)  # what fails is said below
     names = [module.name for module in walked if not module.name.endswith("__main__")]
-    return {name: error for name in (*names, *LAZY) if (error := _import(name))}
+    optional = [module for name, modules in OPTIONAL.items() if _version(name) for module in modules]
+    return {name: error for name in (*names, *LAZY, *optional) if (error := _import(name))}
 
 
 def _version(name: str) -> str | None:

@@ -30,6 +30,7 @@ from matrix import Target
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode, NetworkError, NoEngineError
 
+OVERRIDES = Path("serve/overrides.txt")
 # What flash-attn's setup.py needs, and pip.
 BUILD_TOOLS = ("ninja", "packaging", "pip", "psutil", "setuptools", "wheel")
 # What the default package index calls the parts of torch: these change with torch only, so they get layers below.
@@ -88,11 +89,15 @@ def _stacks(workspace: Workspace) -> dict[str, Target]:
 def inputs_digest(workspace: Workspace, target: Target) -> str:
     """What a stack's requirements are computed from, as one sha256."""
     parts = [target.stack, torch_requirement(workspace, target), *_MANYLINUX[target.platform].split()]
-    parts += [
-        (workspace.root / "serve" / name).read_text(encoding="utf-8") for name in ("requirements.in", "overrides.txt")
-    ]
+    parts += [path.read_text(encoding="utf-8") for path in (*_asked(workspace, target), workspace.root / OVERRIDES)]
     parts += _build_requirements(workspace, target)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _asked(workspace: Workspace, target: Target) -> list[Path]:
+    """What the service asks for in an image of this target."""
+    names = ["requirements.in"] if target.cuda.is_cpu else ["requirements.in", "requirements-gpu.in"]
+    return [workspace.root / "serve" / name for name in names]
 
 
 def torch_requirement(workspace: Workspace, target: Target) -> str:
@@ -140,7 +145,7 @@ def write_stack(workspace: Workspace, target: Target, settings: HostSettings, *,
 
 def _left_out(workspace: Workspace) -> dict[str, str]:
     """What no runtime gets: name -> its line of overrides.txt."""
-    text = (workspace.root / "serve" / "overrides.txt").read_text(encoding="utf-8")
+    text = (workspace.root / OVERRIDES).read_text(encoding="utf-8")
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     return {line.partition(" ")[0]: line for line in lines if line}
 
@@ -162,7 +167,6 @@ def _compile(workspace: Workspace, target: Target, build: Sequence[str], previou
     requirements = [torch_requirement(workspace, target), *build]
     # A build tool that the runtime does without (psutil) is still needed to build.
     overrides = [line for name, line in _left_out(workspace).items() if name not in build]
-    serve = workspace.root / "serve"
     with tempfile.TemporaryDirectory(prefix="wheelwright-lock-") as scratch:
         source, output = Path(scratch) / "stack.in", Path(scratch) / "locked.txt"
         overriding = Path(scratch) / "overrides.txt"
@@ -174,7 +178,7 @@ def _compile(workspace: Workspace, target: Target, build: Sequence[str], previou
             "--no-emit-index-url", "--no-emit-find-links", "--annotation-style", "line",
             "--python-version", str(target.python), "--python-platform", _MANYLINUX[target.platform],
             "--override", str(overriding), "--output-file", str(output),
-            str(source), str(serve / "requirements.in"),
+            str(source), *map(str, _asked(workspace, target)),
         ]  # fmt: skip
         attempts: list[list[str]] = [[]]
         if origin := origin_for(workspace, target):

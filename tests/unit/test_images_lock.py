@@ -79,6 +79,12 @@ def test_every_layer_of_a_stack_has_its_list() -> None:
         assert not any("://" in line for path in stack.glob("*.txt") for line in path.read_text().splitlines())
 
 
+def test_only_images_for_a_gpu_have_the_engine_that_needs_one(workspace: Workspace) -> None:
+    for stack in {target.stack: target for target in workspace.project.matrix.targets.values()}.values():
+        names = {pin.name for pin in read_stack_lock(workspace.locks / stack.stack).pins()}
+        assert ("faster-qwen3-tts" in names) is not stack.cuda.is_cpu
+
+
 def test_the_torch_of_the_default_index_has_no_local_version() -> None:
     asked = {name: lock.torch_requirement(OWN, target) for name, target in OWN.project.matrix.targets.items()}
     assert asked["a10g"] == "torch==2.9.1"
