@@ -6,12 +6,14 @@ The archives lie in the folder, named by their keys: a test may look which there
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import sys
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import answering
+from answering import Handler
 
 PORT = 8091
 _API = "/_apis/artifactcache"
@@ -25,14 +27,13 @@ def token() -> str:
     return ".".join([*encoded, "none"])
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Cache(Handler):
     """The API, on the archives of a folder."""
 
-    protocol_version = "HTTP/1.1"
     folder: Path
     reserved: ClassVar[list[str]] = []
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
         url = urlsplit(self.path)
         if url.path.startswith("/archives/"):
             self._archive(self.folder / unquote(url.path.rpartition("/")[2]))
@@ -42,25 +43,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if found:
                 name = found[-1].name
                 at = f"http://{self.headers['Host']}/archives/{quote(name)}"
-                self._answer(200, {"cacheKey": unquote(name), "scope": "refs/heads/main", "archiveLocation": at})
+                said = {"cacheKey": unquote(name), "scope": "refs/heads/main", "archiveLocation": at}
+                self.answer(json.dumps(said).encode())
                 return
-        self._answer(204)
+        self.answer(status=204)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - http.server calls it so
         content = json.loads(self._body())
         if self.path == f"{_API}/caches":
             self.reserved.append(quote(content["key"], safe=""))
-            self._answer(201, {"cacheId": len(self.reserved)})
+            self.answer(json.dumps({"cacheId": len(self.reserved)}).encode(), status=201)
         else:  # all has arrived
             self._part().rename(self.folder / self.reserved[int(self.path.rpartition("/")[2]) - 1])
-            self._answer(204)
+            self.answer(status=204)
 
-    def do_PATCH(self) -> None:
+    def do_PATCH(self) -> None:  # noqa: N802 - http.server calls it so
         start = int(self.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
         with self._part().open("r+b" if self._part().exists() else "wb") as file:
             file.seek(start)
             file.write(self._body())
-        self._answer(204)
+        self.answer(status=204)
 
     def _part(self) -> Path:
         return self.folder / f".{self.path.rpartition('/')[2]}.part"
@@ -79,30 +81,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
         content = path.read_bytes()
         part = content[int(first) : int(last) + 1 if last else None]
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part)
-
-    def _answer(self, status: int, content: object = None) -> None:
-        body = b"" if content is None else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        at = f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}"
+        self.answer(part, "application/octet-stream", status=206, Content_Range=at)
 
 
 def serve(folder: Path, address: str) -> None:
     """Serve until the process is ended."""
-    Handler.folder = folder
-    server = http.server.ThreadingHTTPServer((address, PORT), Handler)
-    print("ready", flush=True)
-    server.serve_forever()
+    Cache.folder = folder
+    answering.serve(Cache, address, PORT)
 
 
 if __name__ == "__main__":

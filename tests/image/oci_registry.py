@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import os
 import re
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+import answering
+from answering import Handler
 
 PORT = 5000
 
@@ -23,48 +23,24 @@ def serve(folder: Path, address: str, fault: str) -> None:
     blobs = folder / "blobs" / "sha256"
     largest = max(blobs.iterdir(), key=lambda path: path.stat().st_size)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Registry(Handler):
         # What tells an engine that tries TLS first to fall back: an answer with a status line, whatever was asked.
         default_request_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
             asked = re.fullmatch(r"/v2/.+/(manifests|blobs)/(?:sha256:)?(.+)", self.path)
             if asked is None:
-                self._answer(b"{}", "application/json")
+                self.answer(b"{}")
                 return
             digest = asked[2] if (blobs / asked[2]).is_file() else image["digest"].removeprefix("sha256:")
             body = (blobs / digest).read_bytes()
             kind = _media_type(json.loads(body)) if asked[1] == "manifests" else "application/octet-stream"
-            self._answer(body, kind, digest)
+            broken = fault if digest == largest.name else ""
+            self.answer(body, kind, fault=broken, Docker_Content_Digest=f"sha256:{digest}")
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the base class calls
+        do_HEAD = do_GET  # noqa: N815 - as above
 
-        def _answer(self, body: bytes, kind: str, digest: str = "") -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            if digest:
-                self.send_header("Docker-Content-Digest", f"sha256:{digest}")
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            if not fault or digest != largest.name:
-                self.wfile.write(body)
-                return
-            self.wfile.write(body[: len(body) // 2])
-            self.wfile.flush()
-            print("half", flush=True)
-            if fault == "stalls":
-                time.sleep(600)
-            os._exit(1)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer((address, PORT), Handler)
-    print("ready", flush=True)
-    server.serve_forever()
+    answering.serve(Registry, address, PORT)
 
 
 def _media_type(manifest: dict[str, Any]) -> str:

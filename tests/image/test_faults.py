@@ -46,7 +46,7 @@ def test_an_index_that_dies_in_the_middle_of_an_install(small: SmallSpace) -> No
 
 
 def test_an_engine_that_is_killed_during_a_build(small: SmallSpace) -> None:
-    with small.serving(f"stall:{LARGE}") as index:
+    with small.serving(f"stalls:{LARGE}") as index:
         build = small.start_build()
         wait_for_half(index)
         small.engine.kill()
@@ -79,7 +79,7 @@ def test_a_disk_that_is_full(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_build_that_is_stopped_leaves_no_secret_and_no_tag(small: SmallSpace, number: signal.Signals) -> None:
-    with small.serving(f"stall:{LARGE}") as index:
+    with small.serving(f"stalls:{LARGE}") as index:
         build = small.start_build()
         wait_for_half(index)
         assert list(small.space.root.glob(".build/run-cpu/host-env"))
@@ -92,7 +92,7 @@ def test_a_build_that_is_stopped_leaves_no_secret_and_no_tag(small: SmallSpace, 
 
 def test_two_builds_of_one_target_at_once(small: SmallSpace) -> None:
     """The second waits; killed without a chance to clean up, the first leaves its right and its secrets to it."""
-    with small.serving(f"stall:{LARGE}") as index:
+    with small.serving(f"stalls:{LARGE}") as index:
         first = small.start_build()
         wait_for_half(index)
         index.kill()
@@ -110,7 +110,7 @@ def test_two_builds_of_one_target_at_once(small: SmallSpace) -> None:
 def test_two_targets_of_one_stack_at_once(small: SmallSpace) -> None:
     """What they share is made once, whoever comes first."""
     add_twin(small.space)
-    with small.serving(f"pause:{LARGE}") as index:
+    with small.serving(f"pauses:{LARGE}") as index:
         builds = [small.start_build()]
         wait_for_half(index)
         builds.append(small.start_build(target="twin"))
