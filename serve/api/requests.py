@@ -40,16 +40,17 @@ class _Tally:
     received: int = 0
     sent: int = 0
     error: str | None = None
+    cause: str | None = None
 
 
 _current: ContextVar[_Tally | None] = ContextVar("tally", default=None)
 
 
-def note_error(code: str) -> None:
-    """Say for the log line and the count which error answers the request that runs."""
+def note_error(code: str, cause: str | None = None) -> None:
+    """Say for the log line and the counts which error answers the request that runs, and which other is its cause."""
     tally = _current.get()
     if tally is not None:
-        tally.error = code
+        tally.error, tally.cause = code, cause or code
 
 
 class Requests:
@@ -100,7 +101,7 @@ class Requests:
             "bytes_out": tally.sent,
         }
         if tally.error is not None:
-            self.metrics.error(tally.error)
+            self.metrics.error(tally.error, tally.cause or tally.error)
             fields["error"] = tally.error
         log.log(
             logging.DEBUG if route in QUIET else logging.INFO,
