@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.api.callers import caller_of
 from serve.api.metrics import Metrics
 from serve.errors import ServiceError
-from serve.logs import FIELDS, request_id
+from serve.logs import FIELDS, working_for
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +79,13 @@ class Requests:
             await send(message)
             tally.sent += len(message.get("body", b""))
 
-        tokens = request_id.set(current), _current.set(tally)
-        try:
-            await self.app(scope, counting_receive, counting_send)
-        finally:
-            self._tell(scope, tally)
-            request_id.reset(tokens[0])
-            _current.reset(tokens[1])
+        with working_for([current]):
+            token = _current.set(tally)
+            try:
+                await self.app(scope, counting_receive, counting_send)
+            finally:
+                self._tell(scope, tally)
+                _current.reset(token)
 
     def _tell(self, scope: Scope, tally: _Tally) -> None:
         """The access line and the counts."""
