@@ -186,7 +186,9 @@ def test_refusals_of_load_are_counted(make_client, ready, voice, monkeypatch):
                 raise error
 
             monkeypatch.setattr(engine, "run", fail)
-            assert client.post("/clone", json=said).status_code == 503
+            answer = client.post("/clone-batch", json={"items": [{"text": "Hello."}]} | voice)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "all_failed")
+            assert answer.headers["retry-after"]
         assert rejected(client) == {"busy": 1, "deadline": 2, "out_of_memory": 1, "engine_lost": 1}
 
 
