@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,8 +16,18 @@ from serve.image import Image
 LineFormat = Literal["json", "text"]
 FIELDS = "ww_fields"
 """The attribute of a record that holds more fields of its line: ``log.info(..., extra={FIELDS: {...}})``."""
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""That of the request whose work runs now; every line logged meanwhile carries it."""
+request_ids: ContextVar[tuple[str, ...]] = ContextVar("request_ids", default=())
+"""Those of the requests whose work runs now: one, several for a batch of the engine, or none."""
+
+
+@contextmanager
+def working_for(ids: Iterable[str]) -> Iterator[None]:
+    """Every line that is logged meanwhile carries these ids, each once."""
+    token = request_ids.set(tuple(dict.fromkeys(ids)))
+    try:
+        yield
+    finally:
+        request_ids.reset(token)
 
 
 class OneLine(logging.Formatter):
@@ -23,12 +35,12 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = " | ".join(line for line in super().format(record).splitlines() if line.strip())
-        current = _request_of(record)
-        return line if current is None else f"{line} [{current}]"
+        ids = request_ids.get()
+        return f"{line} [{' '.join(ids)}]" if ids else line
 
 
 class JsonLine(logging.Formatter):
-    """``{"time", "level", "logger", "message", "request_id"?, ...}``; a traceback is in ``exception``."""
+    """``{"time", "level", "logger", "message", "request_id"? or "request_ids"?, "exception"?, ...}``."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -38,20 +50,14 @@ class JsonLine(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        current = _request_of(record)
-        if current is not None:
-            line["request_id"] = current
+        ids = request_ids.get()
+        if ids:
+            line |= {"request_id": ids[0]} if len(ids) == 1 else {"request_ids": ids}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # What a line is never changes through what it says.
         line |= {name: value for name, value in getattr(record, FIELDS, {}).items() if name not in line}
         return json.dumps(line, ensure_ascii=True, default=str)
-
-
-def _request_of(record: logging.LogRecord) -> str | None:
-    # A record that was made in another thread than the one that writes it keeps its own.
-    own: str | None = getattr(record, "request_id", None)
-    return own or request_id.get()
 
 
 def line_format(choice: Literal["auto", "json", "text"], image: Image | None) -> LineFormat:

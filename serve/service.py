@@ -70,7 +70,6 @@ class Service:
         """
         self.state.refuse_unless_ready()
         if self.pending >= self.settings.max_waiting:
-            self.observer.rejected("busy")
             raise ServiceError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "busy",

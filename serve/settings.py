@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     max_voices: int = _setting("MAX_VOICES", 100, "most voices of one key", ge=1, le=100_000)
     max_voices_mib: float = _setting("MAX_VOICES_MIB", 1024.0, "most audio of one key's voices, MiB", gt=0, le=2**20)
     api_keys: SecretStr | None = _setting("API_KEYS", None, "keys, by commas: key or name:key; unset: no key is asked")
-    api_keys_file: Path | None = _setting("API_KEYS_FILE", None, "file with a key or name:key a line")
+    api_keys_file: Path | None = _setting(
+        "API_KEYS_FILE", None, "file with a key or name:key a line; read again when it changes"
+    )
     key_requests_per_min: int | None = _setting(
         "KEY_REQUESTS_PER_MIN", None, "most requests a minute with one key", ge=1, le=1_000_000
     )

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from serve.api import clone, openai, operations, voices
+from serve.api.gate import add_keys
 from serve.api.http import Guard, add_error_handlers
-from serve.api.keys import add_keys
 from serve.api.requests import Requests
 from serve.api.schemas import LanguagesAnswer
 from serve.service import Service

@@ -34,5 +34,5 @@ def caller_of(request: Request) -> Caller:
 
 
 def note_key(scope: Scope, key_id: str) -> None:
-    """Remember with a request whose key it came with; only ``serve.api.keys`` may say so."""
+    """Remember with a request whose key it came with; only ``serve.api.gate`` may say so."""
     scope[_KEY_ID] = key_id

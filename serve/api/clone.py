@@ -12,8 +12,9 @@ from fastapi import FastAPI, Request, Response
 
 from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body, refuse_useless_transcript
 from serve.api.callers import caller_of
-from serve.api.http import as_json
+from serve.api.http import as_json, retry_header
 from serve.api.leaving import until_gone
+from serve.api.requests import note_error
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneFields, CloneRequest, ErrorAnswer
 from serve.api.sounding import answer_sound, collect, weights_header
 from serve.errors import ServiceError, invalid
@@ -78,7 +79,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         answer: dict[str, Any] = {"items": [_result(result) for result in results]}
         errors = [result for result in results if isinstance(result, ServiceError)]
         if len(errors) == len(results):
-            response.status_code = max(error.status for error in errors)
+            worst = max(errors, key=lambda error: error.status)
+            response.status_code = worst.status
+            response.headers.update(retry_header(worst.status))
+            note_error("all_failed", worst.code)
             message, remedy = f"none of the {len(errors)} items could be spoken", "see the error of each item"
             answer["error"] = as_json(ServiceError(response.status_code, "all_failed", message, remedy=remedy))
         return BatchAnswer.model_validate(answer)

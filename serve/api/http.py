@@ -41,8 +41,13 @@ def add_error_handlers(app: FastAPI) -> None:
 def error_response(error: ServiceError) -> JSONResponse:
     """The answer for an error; a 429 or 503 tells when to come back."""
     note_error(error.code)
-    again = error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-    return JSONResponse(error.body(), error.status, headers={"Retry-After": "2"} if again else None)
+    return JSONResponse(error.body(), error.status, headers=retry_header(error.status))
+
+
+def retry_header(status: int) -> dict[str, str]:
+    """``Retry-After``, where another try may be answered."""
+    again = status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    return {"Retry-After": "2"} if again else {}
 
 
 async def _answer_service_error(_request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""API keys: who may ask, and how much. A request is refused before its body is read.
+"""API keys: which are accepted, and how they change while the service runs.
 
 A key is kept as its SHA-256 and compared in constant time. Nothing here logs one, quotes one in an error, or shows one
 in a ``repr``; what stands for a key everywhere else is its id: its name, or a short hash of it.
@@ -10,33 +10,25 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-from fastapi import FastAPI
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from serve.api.callers import note_key
-from serve.api.http import error_response
-from serve.errors import ServiceError, SettingsError
+from serve.errors import SettingsError
+from serve.logs import working_for
 from serve.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# What an orchestrator asks without a key. All else needs one: /metrics and /info, too.
-OPEN = frozenset({"/live", "/ready", "/health"})
 SHORTEST_KEY = 16
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SECRET = re.compile(r"[!-~]+")
 # No name may look like the id of a key without one.
 HASHED = "key-"
+# How long a key that was taken out of the file may still be accepted, and one that was added may not be yet.
+LOOK_S = 1.0
 MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
 
 
@@ -88,107 +80,48 @@ def warn_if_open(settings: Settings, keys: Sequence[Key]) -> None:
         log.warning("anyone who reaches %s port %s is served: set WW_API_KEYS", settings.host, settings.port)
 
 
-def add_keys(app: FastAPI, settings: Settings) -> None:
-    """Ask for keys, if there are any, and say so in the OpenAPI document. To be called before ``Guard`` is added.
+class Keyring:
+    """The keys that are accepted now: their file is read again when it changes, so that keys rotate without a restart.
+
+    Args:
+        settings: where the keys are.
+        clock: seconds.
 
     Raises:
-        SettingsError: see ``read_keys``.
+        SettingsError: see ``read_keys``. Later a file that cannot be read is logged, and the keys from before stay.
     """
-    keys = read_keys(settings)
-    warn_if_open(settings, keys)
-    if not keys:
-        return
-    app.add_middleware(
-        KeyGate, keys=keys, requests_per_min=settings.key_requests_per_min, concurrent=settings.key_concurrent
-    )
-    describe: Callable[[], dict[str, Any]] = app.openapi
 
-    def with_keys() -> dict[str, Any]:
-        document = describe()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["bearer"] = {"type": "http", "scheme": "bearer"}
-        schemes["header"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-        document["security"] = [{"bearer": []}, {"header": []}]
-        for path in OPEN & document["paths"].keys():
-            for operation in document["paths"][path].values():
-                operation["security"] = []
-        return document
-
-    app.openapi = with_keys  # type: ignore[method-assign] # FastAPI's documented way to extend the document
-
-
-@dataclass(slots=True)
-class _Use:
-    """How much of its share a key has used: a bucket of requests that fills up, and what runs now."""
-
-    left: float
-    counted: float
-    running: int = 0
-
-
-class KeyGate:
-    """The layer that asks for a key, and holds each to its share."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        keys: Sequence[Key],
-        requests_per_min: int | None = None,
-        concurrent: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.app = app
-        self._keys = tuple(keys)
-        self._per_min = requests_per_min
-        self._concurrent = concurrent
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
         self._clock = clock
-        self._uses = {key.id: _Use(requests_per_min or 0, clock()) for key in keys}
+        self._looked = clock()
+        self._seen = _mark(settings.api_keys_file)
+        self._keys = read_keys(settings)
+        self._fault: str | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
-            await self.app(scope, receive, send)
+    def current(self) -> tuple[Key, ...]:
+        """The keys; the file is looked at once in ``LOOK_S`` at most."""
+        now = self._clock()
+        if self._settings.api_keys_file is not None and now - self._looked >= LOOK_S:
+            self._looked = now
+            with working_for(()):  # the request in whose time this falls has no part in it
+                self._look()
+        return self._keys
+
+    def _look(self) -> None:
+        mark = _mark(self._settings.api_keys_file)
+        if mark is not None and mark == self._seen:
             return
-        presented = presented_key(scope)
-        key_id = None if presented is None else find_key(self._keys, presented)
-        if key_id is None:
-            await _unauthorized(presented is not None)(scope, receive, send)
-            return
-        use = self._uses[key_id]
-        refusal = self._too_many(use)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        note_key(scope, key_id)
-        use.running += 1
         try:
-            await self.app(scope, receive, send)
-        finally:
-            use.running -= 1
-
-    def _too_many(self, use: _Use) -> Response | None:
-        """The 429, if this request is one too many; else it is counted."""
-        if self._concurrent is not None and use.running >= self._concurrent:
-            message = f"{use.running} requests of this key are running, which is the most"
-            return _come_back("too_many_at_once", message, "wait for one of them to end", 1)
-        if self._per_min is not None:
-            now = self._clock()
-            use.left = min(self._per_min, use.left + (now - use.counted) * self._per_min / 60)
-            use.counted = now
-            if use.left < 1:
-                message = f"this key has had its {self._per_min} requests a minute"
-                seconds = math.ceil((1 - use.left) * 60 / self._per_min)
-                return _come_back("too_many_requests", message, "ask less often", seconds)
-            use.left -= 1
-        return None
-
-
-def presented_key(scope: Scope) -> bytes | None:
-    """The key that a request shows: ``Authorization: Bearer``, else ``X-API-Key``."""
-    headers: Mapping[bytes, bytes] = dict(scope["headers"])
-    scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
-    if scheme.lower() == b"bearer" and token.strip():
-        return token.strip()
-    return headers.get(b"x-api-key", b"").strip() or None
+            self._keys = read_keys(self._settings)
+        except SettingsError as error:
+            if error.what != self._fault:  # once, and not each second
+                log.error("%s; the keys from before stay in force", error.what)  # noqa: TRY400 - one line
+            self._seen, self._fault = None, error.what
+            return
+        self._seen, self._fault = mark, None
+        owners = len({key.id for key in self._keys})
+        log.info("WW_API_KEYS_FILE has changed: %s keys of %s callers are in force", len(self._keys), owners)
 
 
 def find_key(keys: Sequence[Key], presented: bytes) -> str | None:
@@ -241,15 +174,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _unauthorized(shown: bool) -> Response:
-    code, message = ("wrong_key", "the API key is not valid") if shown else ("no_key", "an API key is needed")
-    remedy = "send a key of this service, as Authorization: Bearer KEY or as X-API-Key: KEY"
-    answer = error_response(ServiceError(HTTPStatus.UNAUTHORIZED, code, message, remedy=remedy))
-    answer.headers["WWW-Authenticate"] = 'Bearer realm="wheelwright"' + (', error="invalid_token"' if shown else "")
-    return answer
-
-
-def _come_back(code: str, message: str, remedy: str, seconds: int) -> Response:
-    answer = error_response(ServiceError(HTTPStatus.TOO_MANY_REQUESTS, code, message, remedy=remedy))
-    answer.headers["Retry-After"] = str(seconds)
-    return answer
+def _mark(file: Path | None) -> tuple[int, ...] | None:
+    """What changes when the file does; through symbolic links, by which Kubernetes replaces the files of a secret."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -14,6 +14,11 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 PIECES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Around 1, below which audio is made faster than it is played.
 FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1, 1.2, 1.5, 2, 3, 5, 10, 30)
+# Codes of errors that are no fault of the request: too much is asked for, or the service cannot work now.
+REFUSALS = (
+    "busy", "too_many_requests", "too_many_at_once", "loading", "draining", "failed", "engine_lost", "out_of_memory",
+    "deadline",
+)  # fmt: skip
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -54,9 +59,14 @@ class Metrics:
         self._cache_bytes = gauge("prompt_cache_bytes", "Bytes that the cached prompts take.")
         self._cache_entries = gauge("prompt_cache_entries", "Prompts in the cache.")
         self._cancelled = counter("pieces_cancelled_total", "Pieces of text that nobody wanted any more.")
-        self._rejected = counter("requests_rejected_total", "Requests that the queue did not take.", "reason")
-        for result in ("hit", "miss"):  # so that a rate over either is 0, and not missing, before the first
+        self._rejected = counter(
+            "requests_rejected_total", "Requests refused because of load or the service's state.", "reason"
+        )
+        # So that a rate is 0, and not missing, before the first.
+        for result in ("hit", "miss"):
             self._lookups.labels(result)
+        for reason in REFUSALS:
+            self._rejected.labels(reason)
 
     def request(self, method: str, route: str, status: int, seconds: float, *, received: int, sent: int) -> None:
         """A request was answered.
@@ -74,9 +84,16 @@ class Metrics:
         self._received.labels(route).inc(received)
         self._sent.labels(route).inc(sent)
 
-    def error(self, code: str) -> None:
-        """An error was answered; ``code`` is that of its body."""
+    def error(self, code: str, cause: str) -> None:
+        """An error was answered.
+
+        Args:
+            code: that of its body.
+            cause: that of the error which decided; for a batch of which nothing could be spoken, an item's.
+        """
         self._errors.labels(code).inc()
+        if cause in REFUSALS:
+            self._rejected.labels(cause).inc()
 
     def enqueued(self, count: int) -> None:
         """``count`` pieces began to wait for the engine."""
@@ -113,7 +130,3 @@ class Metrics:
     def cancelled(self) -> None:
         """A piece is not wanted any more: its caller went away, or its request failed in another piece."""
         self._cancelled.inc()
-
-    def rejected(self, reason: str) -> None:
-        """A request was not taken; ``reason`` is the error's code (``busy``, ``draining``, ...)."""
-        self._rejected.labels(reason).inc()

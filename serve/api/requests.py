@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.api.callers import caller_of
 from serve.api.metrics import Metrics
 from serve.errors import ServiceError
-from serve.logs import FIELDS, request_id
+from serve.logs import FIELDS, working_for
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,17 @@ class _Tally:
     received: int = 0
     sent: int = 0
     error: str | None = None
+    cause: str | None = None
 
 
 _current: ContextVar[_Tally | None] = ContextVar("tally", default=None)
 
 
-def note_error(code: str) -> None:
-    """Say for the log line and the count which error answers the request that runs."""
+def note_error(code: str, cause: str | None = None) -> None:
+    """Say for the log line and the counts which error answers the request that runs, and which other is its cause."""
     tally = _current.get()
     if tally is not None:
-        tally.error = code
+        tally.error, tally.cause = code, cause or code
 
 
 class Requests:
@@ -78,13 +79,13 @@ class Requests:
             await send(message)
             tally.sent += len(message.get("body", b""))
 
-        tokens = request_id.set(current), _current.set(tally)
-        try:
-            await self.app(scope, counting_receive, counting_send)
-        finally:
-            self._tell(scope, tally)
-            request_id.reset(tokens[0])
-            _current.reset(tokens[1])
+        with working_for([current]):
+            token = _current.set(tally)
+            try:
+                await self.app(scope, counting_receive, counting_send)
+            finally:
+                self._tell(scope, tally)
+                _current.reset(token)
 
     def _tell(self, scope: Scope, tally: _Tally) -> None:
         """The access line and the counts."""
@@ -100,7 +101,7 @@ class Requests:
             "bytes_out": tally.sent,
         }
         if tally.error is not None:
-            self.metrics.error(tally.error)
+            self.metrics.error(tally.error, tally.cause or tally.error)
             fields["error"] = tally.error
         log.log(
             logging.DEBUG if route in QUIET else logging.INFO,

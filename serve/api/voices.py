@@ -19,7 +19,8 @@ from serve.speech.audio import AudioLimits, Sound
 from serve.speech.languages import CODES, resolve_language
 from serve.speech.text import clean_text
 from serve.speech.uploads import decode_reference
-from serve.voices.store import NewVoice, VoiceInfo, VoiceStore, check_name, open_store
+from serve.voices.records import NewVoice, VoiceInfo, check_name
+from serve.voices.store import VoiceStore, open_store
 
 PATH = "/v1/audio/voices"
 # A transcript of 30 s of speech has about 500 characters; a note of consent is no longer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from serve.speech.scheduler import Scheduler, Take
 from serve.speech.text import frame_cap, split_parts
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 # Of the second try of a piece that ran away. Another seed, and the same one each time.
 OTHER_SEED = 1_000_003
 MOST_SEED = 2**63
@@ -116,6 +118,7 @@ class _Talk:
         except _BadTakeError as bad:
             if bad.left:
                 raise bad.error from None
+            log.info("piece %s of %s is made once more: %s", index + 1, len(self._takes), bad.error.code)
             first = self._takes[index]
             other = None if first.seed is None else (first.seed + OTHER_SEED) % MOST_SEED
             self._takes[index] = Take(replace(first.piece), first.client, other)

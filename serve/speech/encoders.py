@@ -7,7 +7,7 @@ How much sound an encoder holds back at most, with one 80 ms frame of the model 
 | pcm, wav | 0 ms | the same samples |
 | flac | 48 ms | the same samples; 48 ms are one block |
 | mp3 | 127 ms | 80 kbit/s; a stream begins with 70 ms of silence, of which a whole file's header tells the decoder |
-| opus | 87 ms | about 37 kbit/s; 20 ms a packet, 60 ms a page |
+| opus | 87 ms | about 37 kbit/s; 20 ms a packet, 60 ms a page; exactly as many samples as went in |
 
 All but mp3 give bytes after the first 80 ms that decode to sound; mp3 after 160 ms.
 """
@@ -19,9 +19,11 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import soundfile
 
 from serve.speech.audio import OUTPUT_RATE, Samples, encode_wav, to_int16
+from serve.speech.ogg import trim_end
 
 Format = Literal["wav", "mp3", "opus", "flac", "pcm"]
 MEDIA_TYPES: Mapping[Format, str] = {
@@ -38,9 +40,12 @@ _MP3: Mapping[str, Any] = {
 }  # fmt: skip
 _OPUS: Mapping[str, Any] = {"format": "OGG", "subtype": "OPUS"}
 _FLAC: Mapping[str, Any] = {"format": "FLAC", "subtype": "PCM_16", "compression_level": 0.0}
-# libsndfile's SFC_SET_OGG_PAGE_LATENCY_MS, which soundfile has no name for. Its default is one page a second.
+# libsndfile's SFC_SET_OGG_PAGE_LATENCY_MS, which soundfile has no name for.
 _SET_PAGE_LATENCY = 0x1302
-_PAGE_MS = 50.0
+_PAGE_MS, _WHOLE_PAGE_MS = 50.0, 1000.0
+# Samples of one packet of opus, and how much later than it went in a sample comes out of libopus.
+_PACKET, _LOOK_AHEAD = 480, 156
+_GRANULES = 48_000 // OUTPUT_RATE
 
 
 class Encoder(Protocol):
@@ -69,6 +74,9 @@ def encode(kind: Format, samples: Samples) -> bytes:
         return _Pcm().write(samples)
     if kind == "wav":
         return encode_wav(samples)
+    if kind == "opus":
+        encoder = _Opus(_WHOLE_PAGE_MS)
+        return encoder.write(samples) + encoder.close()
     buffer = io.BytesIO()
     soundfile.write(buffer, to_int16(samples), OUTPUT_RATE, **_OPTIONS[kind])
     return buffer.getvalue()
@@ -147,8 +155,6 @@ class _Sndfile:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._outbox = _Outbox()
         self._file: soundfile.SoundFile = soundfile.SoundFile(self._outbox, "w", OUTPUT_RATE, 1, **options)
-        if options is _OPUS:
-            self._shorten_pages()
 
     def write(self, samples: Samples) -> bytes:
         self._file.write(to_int16(samples))
@@ -158,17 +164,38 @@ class _Sndfile:
         self._file.close()
         return self._outbox.take()
 
-    def _shorten_pages(self) -> None:
-        latency = soundfile._ffi.new("double *", _PAGE_MS)  # noqa: SLF001 - soundfile passes no commands on
+
+class _Opus(_Sndfile):
+    """Opus, with an end that libsndfile cannot make.
+
+    To flush the encoder, libsndfile (1.2.2, `ogg_opus_flush`) shortens the last packet to what is left, and encodes the
+    last samples a second time where one packet is not enough. libopus garbles up to 8 ms of sound at such a change of
+    length. So silence is added until what is left is one whole packet, look-ahead included, and cut off again by the
+    position of the last page.
+    """
+
+    def __init__(self, page_ms: float) -> None:
+        super().__init__(_OPUS)
+        self._written = 0
+        latency = soundfile._ffi.new("double *", page_ms)  # noqa: SLF001 - soundfile passes no commands on
         size = soundfile._ffi.sizeof("double")  # noqa: SLF001
         soundfile._snd.sf_command(self._file._file, _SET_PAGE_LATENCY, latency, size)  # noqa: SLF001
 
+    def write(self, samples: Samples) -> bytes:
+        self._written += samples.size
+        return super().write(samples)
 
-_OPTIONS: Mapping[Format, Mapping[str, Any]] = {"mp3": _MP3, "opus": _OPUS, "flac": _FLAC}
+    def close(self) -> bytes:
+        surplus = (_PACKET - _LOOK_AHEAD - self._written) % _PACKET
+        self._file.write(np.zeros(surplus, np.int16))
+        return trim_end(super().close(), surplus * _GRANULES)
+
+
+_OPTIONS: Mapping[Format, Mapping[str, Any]] = {"mp3": _MP3, "flac": _FLAC}
 _ENCODERS: Mapping[Format, Callable[[], Encoder]] = {
     "pcm": _Pcm,
     "wav": _Wav,
     "mp3": lambda: _Sndfile(_MP3),
-    "opus": lambda: _Sndfile(_OPUS),
+    "opus": lambda: _Opus(_PAGE_MS),
     "flac": lambda: _Sndfile(_FLAC),
 }

@@ -31,6 +31,3 @@ class Observer(Protocol):
 
     def cancelled(self) -> None:
         """A piece is not wanted any more."""
-
-    def rejected(self, reason: str) -> None:
-        """A request was not taken in; ``reason`` is its error's code."""

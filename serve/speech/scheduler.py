@@ -10,12 +10,13 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from serve.errors import ServiceError
-from serve.logs import log_defect
+from serve.logs import log_defect, request_ids, working_for
 from serve.speech.observer import Observer
 
 if TYPE_CHECKING:  # these import torch
@@ -34,6 +35,7 @@ class Take:
         client: whom shares are fair between.
         seed: of a take that runs alone; None for one that may share a batch.
         events: samples, then the outcome, or the error that came in its place.
+        requests: the id of the request that it is made for, so that lines of the log carry it.
     """
 
     piece: Piece
@@ -42,6 +44,7 @@ class Take:
     events: asyncio.Queue[Samples | Outcome | ServiceError] = field(default_factory=asyncio.Queue)
     begun: bool = False
     ended: bool = False
+    requests: tuple[str, ...] = field(default_factory=request_ids.get)
 
     def end(self, how: Outcome | ServiceError) -> None:
         """End it, once."""
@@ -107,7 +110,8 @@ class Scheduler:
             ServiceError: 500 the engine failed; 503 it is gone, or the service is shutting down.
         """
         self._refuse_when_closed()
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.prompt, sound, text)
+        run = copy_context().run  # a line from the engine's thread carries the request's id, too
+        call = asyncio.get_running_loop().run_in_executor(self._thread, run, self._engine.prompt, sound, text)
         self._prompts.add(call)
         try:
             return await call
@@ -166,7 +170,8 @@ class Scheduler:
             self._observer.batch(len(self._running))
             try:
                 if self._running:
-                    await self._run(self._running)
+                    with working_for(name for take in self._running for name in take.requests):
+                        await self._run(self._running)
             finally:
                 self._running = []
 
@@ -179,7 +184,8 @@ class Scheduler:
 
         pieces = list(takes)
         try:
-            await loop.run_in_executor(self._thread, self._engine.run, pieces, batch[0].seed, deliver)
+            run = copy_context().run
+            await loop.run_in_executor(self._thread, run, self._engine.run, pieces, batch[0].seed, deliver)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises, the others' pieces go on
             await asyncio.sleep(0)  # what it delivered before comes first
             if not self._again_in_smaller(batch, error):

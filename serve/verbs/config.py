@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from serve.api.keys import read_keys
 from serve.checkpoint import check_model_dir
 from serve.errors import SettingsError
 from serve.image import Image, read_image
@@ -48,13 +49,10 @@ def _look(settings: Settings) -> tuple[Image | None, list[str]]:
             check_model_dir(settings.model_dir)
         except SettingsError as error:
             problems.append(error.what)
-    if settings.api_keys is not None or settings.api_keys_file is not None:
-        from serve.api.keys import read_keys  # noqa: PLC0415 - the routes' packages take a while
-
-        try:
-            read_keys(settings)
-        except SettingsError as error:
-            problems.append(error.what)
+    try:
+        read_keys(settings)
+    except SettingsError as error:
+        problems.append(error.what)
     return image, problems
 
 

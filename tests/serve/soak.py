@@ -2,9 +2,9 @@
 
     python tests/serve/soak.py --seconds 600 --clients 64
 
-Every answer has a status that its request may have, its own request id, and (with 200) audio; every request that was
-waited for has an answer; afterwards threads, file descriptors and tasks are those of after the warm-up, and memory is
-that of the middle of the load.
+Every answer has a status that its request may have, its own request id, and with 200 sound that can be decoded; every
+request that was waited for has an answer; afterwards threads, file descriptors and tasks are those of after the
+warm-up, memory is that of the middle of the load, and the folder of the voices holds the listed ones and no other.
 The report is JSON on stdout; the exit status is 1 when something of this is not so.
 """
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import io
 import json
 import os
 import random
@@ -24,127 +22,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import httpx
-import numpy as np
-import soundfile
+from soak_asks import KEPT, KINDS, MODEL, VOICE_PATH, Ask, Kind, fault, new_voice
 
 ROOT = Path(__file__).parents[2]
 # Low enough that 64 clients meet it: a 429 is one of the answers that are tried.
-SETTINGS = {"WW_HOST": "127.0.0.1", "WW_MAX_WAITING": "40", "WW_MAX_BODY_MIB": "2", "WW_LOG_LEVEL": "warning"}
+SETTINGS = {
+    "WW_HOST": "127.0.0.1", "WW_MAX_WAITING": "40", "WW_MAX_BODY_MIB": "2", "WW_LOG_LEVEL": "warning",
+    "WW_MODEL_ID": MODEL,
+}  # fmt: skip
 START_S, ANSWER_S, SETTLE_S, END_S = 120.0, 120.0, 60.0, 30.0
 # What the allocator may keep of pages that it freed in an order of its own.
 SLACK_MIB, SLACK_SHARE = 48.0, 0.05
 SLACK_COUNT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request."""
-
-    path: str
-    body: bytes
-    method: str = "POST"
-    kind: str = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of request.
-
-    Args:
-        name: for the report.
-        weight: how often, beside the others.
-        make: one request of the kind.
-        statuses: those that it may be answered with; 429 always may be one of them for work.
-        leave: when the caller goes away: never, while it waits for the answer, or in the middle of its body.
-    """
-
-    name: str
-    weight: int
-    make: Callable[[random.Random], Ask]
-    statuses: frozenset[int]
-    leave: Literal["never", "waiting", "sending"] = "never"
-
-
-def _voice(seed: int) -> dict[str, str]:
-    noise = np.random.default_rng(seed).uniform(-0.3, 0.3, 24_000).astype(np.float32)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, noise, 24_000, format="WAV", subtype="PCM_16")
-    return {"ref_audio_base64": base64.b64encode(buffer.getvalue()).decode(), "ref_text": f"This is voice {seed}."}
-
-
-VOICES = tuple(_voice(seed) for seed in range(4))
-
-
-def post(path: str, body: Mapping[str, Any]) -> Ask:
-    """A request with a JSON body."""
-    return Ask(path, json.dumps(body).encode())
-
-
-def form(path: str, body: Mapping[str, str]) -> Ask:
-    """A request with a form, its audio as a file."""
-    fields = {name: value for name, value in body.items() if name != "ref_audio_base64"}
-    audio = base64.b64decode(body["ref_audio_base64"])
-    request = httpx.Request("POST", "http://x", data=fields, files={"ref_audio": ("voice.wav", audio)})
-    return Ask(path, request.read(), kind=request.headers["Content-Type"])
-
-
-def spoken(rng: random.Random) -> dict[str, Any]:
-    """A request for speech with a voice that nobody has."""
-    return {"model": "none", "input": said(rng)["text"], "voice": f"voice-{rng.randrange(9)}"}
-
-
-def said(rng: random.Random, sentences: int = 1) -> dict[str, Any]:
-    """A good request's text and voice."""
-    text = "A sentence that is said now. " * rng.randint(1, sentences)
-    return {"text": text, "language": rng.choice(("auto", "en", "German"))} | rng.choice(VOICES)
-
-
-def several(rng: random.Random) -> dict[str, Any]:
-    """A good batch."""
-    return {"items": [{"text": f"Item {index}."} for index in range(rng.randint(1, 4))]} | rng.choice(VOICES)
-
-
-def wrong(rng: random.Random) -> dict[str, Any]:
-    """A request with one field that cannot be."""
-    changes: tuple[dict[str, Any], ...] = (
-        {"text": ""}, {"text": 7}, {"text": "x" * 6000}, {"language": "xx"}, {"seed": -1}, {"ref_text": None},
-        {"ref_audio_base64": "AAAA"}, {"ref_audio_base64": "file:///etc/passwd"}, {"ref_audio_base64": "/etc/passwd"},
-        {"ref_audio_base64": VOICES[0]["ref_audio_base64"][:200]}, {"nonsense": {}},
-    )  # fmt: skip
-    return said(rng) | rng.choice(changes)
-
-
-WORKS = frozenset({200, 429})
-REFUSED = frozenset({422, 429})
-KINDS: tuple[Kind, ...] = (
-    Kind("clone", 8, lambda rng: post("/clone", said(rng)), WORKS),
-    Kind("clone, long", 1, lambda rng: post("/clone", said(rng, 40)), WORKS),
-    Kind("clone, seeded", 1, lambda rng: post("/clone", said(rng) | {"seed": rng.randrange(2**31)}), WORKS),
-    Kind("clone, streamed", 3, lambda rng: post("/clone", said(rng, 4) | {"stream": True}), WORKS),
-    Kind(
-        "left while streamed", 2, lambda rng: post("/clone", said(rng, 20) | {"stream": True}), WORKS, leave="waiting"
-    ),
-    Kind("batch", 3, lambda rng: post("/clone-batch", several(rng)), WORKS),
-    Kind("left while waiting", 4, lambda rng: post("/clone", said(rng, 20)), WORKS, leave="waiting"),
-    Kind("batch left", 2, lambda rng: post("/clone-batch", several(rng)), WORKS, leave="waiting"),
-    Kind("left in its body", 2, lambda rng: post("/clone", said(rng)), WORKS, leave="sending"),
-    Kind("wrong field", 4, lambda rng: post("/clone", wrong(rng)), REFUSED),
-    Kind("garbage", 3, lambda rng: Ask("/clone", rng.randbytes(rng.randrange(3000))), frozenset({400, 422})),
-    Kind("garbage batch", 2, lambda rng: Ask("/clone-batch", rng.randbytes(99)), frozenset({400, 422})),
-    Kind("too large", 1, lambda _: Ask("/clone", b" " * (2 << 20) + b"{}"), frozenset({413})),
-    Kind("not JSON", 1, lambda rng: Ask("/clone", rng.randbytes(500), kind="audio/wav"), frozenset({415})),
-    Kind("form", 2, lambda rng: form("/clone", said(rng)), WORKS),
-    Kind("speech", 1, lambda rng: post("/v1/audio/speech", spoken(rng)), frozenset({404, 409, 429})),
-    Kind("no route", 1, lambda rng: Ask(f"/{rng.randrange(10**6)}", b"", "GET"), frozenset({404})),
-    Kind("probe", 3, lambda rng: Ask(rng.choice(("/live", "/ready", "/health")), b"", "GET"), frozenset({200})),
-    Kind("scrape", 1, lambda rng: Ask(rng.choice(("/metrics", "/info")), b"", "GET"), frozenset({200})),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,32 +114,54 @@ class Soak:
         if kind.leave == "sending":
             content = _half(ask.body)
             headers["Content-Length"] = str(len(ask.body))
-        answering = self.client.request(ask.method, ask.path, content=content, headers=headers)
-        if kind.leave != "never":
-            try:
-                answer = await asyncio.wait_for(answering, patience_s)
-            except TimeoutError:
-                self.report.count(kind, "left")
-                return
-        else:
-            answer = await answering
-        self.report.count(kind, str(answer.status_code))
+        request = self.client.build_request(ask.method, ask.path, content=content, headers=headers)
+        if kind.leave == "hearing":
+            await self._hear_a_part(kind, request, name)
+            return
+        try:
+            # Who does not leave waits as long as the client does.
+            answer = await asyncio.wait_for(self.client.send(request), None if kind.leave == "never" else patience_s)
+        except TimeoutError:
+            self.report.count(kind, "left")
+            return
         self._check(kind, answer, name)
         if answer.status_code == 429:  # asked for to come back later, a client does, if a little early
             await asyncio.sleep(patience_s)
 
+    async def _hear_a_part(self, kind: Kind, request: httpx.Request, name: str) -> None:
+        """Leave when the first part of the sound is there."""
+        answer = await self.client.send(request, stream=True)
+        try:
+            if answer.is_success:
+                async for _ in answer.aiter_raw():
+                    self.report.count(kind, "left")
+                    break
+            else:
+                await answer.aread()
+                self._check(kind, answer, name)
+        finally:
+            await answer.aclose()
+
     def _check(self, kind: Kind, answer: httpx.Response, name: str) -> None:
+        self.report.count(kind, str(answer.status_code))
         if answer.status_code not in kind.statuses:
             self.report.problem(f"{kind.name}: {answer.status_code}: {answer.text[:300]}")
         if answer.headers.get("X-Request-ID") != name:
             self.report.problem(f"{kind.name}: the answer to another request")
-        if answer.status_code >= 400:
-            if set(answer.json()["error"]) != {"code", "message", "field", "remedy"}:
-                self.report.problem(f"{kind.name}: an error of another shape: {answer.text[:300]}")
-        elif answer.headers["Content-Type"] == "audio/wav" and not (
-            answer.content[:4] == b"RIFF" and len(answer.content) > 1000
-        ):
-            self.report.problem(f"{kind.name}: 200 without audio, {len(answer.content)} bytes")
+        if wrong := fault(answer):
+            self.report.problem(f"{kind.name}: {wrong}")
+
+    async def keep_voices(self) -> None:
+        """Make the voices that stay."""
+        for name in KEPT:
+            (await self.probe.post(VOICE_PATH, json=new_voice(random.Random(name), name))).raise_for_status()
+
+    async def compare_voices(self, folder: Path) -> None:
+        """What is listed must be in the folder, and nothing else."""
+        listed = {voice["id"]: voice["name"] for voice in (await self.probe.get(VOICE_PATH)).json()["data"]}
+        files = {file.name.partition(".")[0] for file in (folder / "voices").iterdir()}
+        if files != set(listed) or not {*KEPT} <= {*listed.values()}:
+            self.report.problem(f"{len(listed)} voices are listed, and {len(files)} files are there")
 
     async def settle(self) -> Usage:
         """Wait until nothing runs and nothing changes any more; what is held then."""
@@ -301,15 +217,17 @@ def connect(base_url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=base_url, timeout=ANSWER_S, limits=limits, trust_env=False)
 
 
-async def drive(process: subprocess.Popen[bytes], port: int, report: Report) -> None:
-    """Warm up, settle, load, settle, compare."""
+async def drive(process: subprocess.Popen[bytes], port: int, report: Report, data: Path) -> None:
+    """Warm up, settle, load, settle, compare; ``data`` is the folder of the voices."""
     async with connect(f"http://127.0.0.1:{port}") as client:
         await _wait_ready(client, process)
         soak = Soak(client, process, report)
+        await soak.keep_voices()
         await soak.load(max(3.0, min(60.0, report.seconds / 4)), seed=0)
         report.before = await soak.settle()
         await soak.load(report.seconds, seed=1)
         report.after = await soak.settle()
+        await soak.compare_voices(data)
     # The allocator is not at its most after a short warm-up: what counts is that memory stops growing.
     middle = report.rss_mib[len(report.rss_mib) // 2]
     report.problems += compare(report.before, report.after, max(report.before.rss_mib, middle))
@@ -336,11 +254,12 @@ def run(seconds: float, clients: int, model_dir: Path, log: Path) -> Report:
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WW_")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **SETTINGS}
-    environment |= {"WW_PORT": str(port), "WW_MODEL_DIR": str(model_dir)}
+    data = log.parent / "data"
+    environment |= {"WW_PORT": str(port), "WW_MODEL_DIR": str(model_dir), "WW_DATA_DIR": str(data)}
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "serve"], env=environment, cwd=log.parent, stderr=stderr)
     try:
-        asyncio.run(drive(process, port, report))
+        asyncio.run(drive(process, port, report, data))
         process.send_signal(signal.SIGTERM)
         status = process.wait(timeout=END_S)
         if status != 0:

@@ -105,6 +105,13 @@ def test_a_key_that_cannot_be_is_a_problem_and_is_not_shown(monkeypatch, capsys)
     assert "short-one" not in out + err
 
 
+def test_a_limit_for_keys_without_keys_is_a_problem(monkeypatch, capsys):
+    monkeypatch.setenv("WW_KEY_CONCURRENT", "1")
+    status, _, err = printed(capsys)
+    assert status == 2
+    assert "WW_KEY_CONCURRENT is set, and there are no keys to limit" in err
+
+
 def test_a_secret_is_masked():
     entry = InForce("WW_API_KEYS", "hunter2", "environment", "WW_API_KEYS", True, "")
     assert entry.shown == MASK

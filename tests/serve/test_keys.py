@@ -6,13 +6,18 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import socket
+import time
 
+import httpx
 import pytest
 from starlette.requests import Request
 
+from serve.api import keys as keys_module
 from serve.api.callers import caller_of
-from serve.api.keys import Key, KeyGate, find_key, presented_key, read_keys, warn_if_open
+from serve.api.gate import KeyGate, presented_key
+from serve.api.keys import Key, Keyring, find_key, read_keys, warn_if_open
 from serve.errors import SettingsError
 from serve.settings import read_settings
 
@@ -217,7 +222,7 @@ def make_gate(wait=None, **limits):
         await send({"type": "http.response.body", "body": json.dumps([caller.id, caller.client]).encode()})
 
     keys = [Key(name, hashlib.sha256(name.encode()).digest()) for name in ("anna", "ben")]
-    return KeyGate(app, keys, clock=lambda: now[0], **limits), now
+    return KeyGate(app, lambda: keys, clock=lambda: now[0], **limits), now
 
 
 def test_the_caller_is_the_key():
@@ -260,6 +265,138 @@ def test_running_requests_are_counted_until_they_end():
         assert (await running[1])[0] == 200
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def keyfile(tmp_path, monkeypatch):
+    """A function that puts keys into the file, as `mv` does; each request looks at it."""
+    monkeypatch.setattr(keys_module, "LOOK_S", 0.0)
+
+    def put(*lines):
+        new = tmp_path / "new"
+        new.write_text("".join(f"{line}\n" for line in lines))
+        return new.replace(tmp_path / "keys")
+
+    return put
+
+
+@pytest.fixture
+def rotating(keyfile, make_client, tmp_path):
+    return make_client(API_KEYS_FILE=str(keyfile(f"anna:{ANNA}")), DATA_DIR=str(tmp_path / "data"))
+
+
+def status(client, key, path="/languages"):
+    return client.get(path, headers=bearer(key)).status_code
+
+
+def test_a_key_is_changed_while_the_service_runs_and_its_voices_stay(rotating, keyfile, sound, caplog):
+    caplog.set_level(logging.INFO)
+    form = {"name": "anna", "ref_text": "What is said.", "consent": "Yes."}
+    files = {"audio_sample": ("a.wav", sound(), "audio/wav")}
+    made = rotating.post("/v1/audio/voices", data=form, files=files, headers=bearer(ANNA))
+    assert made.status_code == 201
+    assert status(rotating, f"{ANNA}-new") == 401
+    keyfile(f"anna:{ANNA}", f"anna:{ANNA}-new", f"ben:{BEN}")
+    assert [status(rotating, key) for key in (ANNA, f"{ANNA}-new", BEN)] == [200, 200, 200]
+    keyfile(f"anna:{ANNA}-new", f"ben:{BEN}")
+    assert [status(rotating, key) for key in (ANNA, f"{ANNA}-new", BEN)] == [401, 200, 200]
+    listed = rotating.get("/v1/audio/voices", headers=bearer(f"{ANNA}-new")).json()["data"]
+    assert listed == [made.json()]
+    assert status(rotating, BEN, "/v1/audio/voices/anna") == 404
+    assert "3 keys of 2 callers are in force" in caplog.text
+    assert "2 keys of 2 callers are in force" in caplog.text
+    assert "0123456789" not in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"anna:short-secret\n", b"# nothing\n", b"\xff\xfesecret", None])
+def test_a_broken_file_leaves_the_keys_as_they_were(rotating, keyfile, tmp_path, content, caplog):
+    file = tmp_path / "keys"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert [status(rotating, key) for key in (ANNA, BEN, ANNA)] == [200, 401, 200]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"WW_API_KEYS_FILE={file}")
+    assert errors[0].endswith("; the keys from before stay in force")
+    assert "secret" not in caplog.text
+    keyfile(f"ben:{BEN}")
+    assert [status(rotating, key) for key in (ANNA, BEN)] == [401, 200]
+
+
+def test_a_secret_of_kubernetes_is_replaced_by_a_link(make_client, tmp_path, monkeypatch):
+    monkeypatch.setattr(keys_module, "LOOK_S", 0.0)
+    other = ANNA[::-1]
+    for version, key in (("1", ANNA), ("2", other)):  # of one size and age
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "keys").write_text(f"anna:{key}")
+        os.utime(tmp_path / version / "keys", (1, 1))
+    (tmp_path / "..data").symlink_to("1")
+    (tmp_path / "keys").symlink_to("..data/keys")
+    client = make_client(API_KEYS_FILE=str(tmp_path / "keys"))
+    assert [status(client, key) for key in (ANNA, other)] == [200, 401]
+    (tmp_path / "..data_tmp").symlink_to("2")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+    assert [status(client, key) for key in (ANNA, other)] == [401, 200]
+
+
+def test_requests_of_a_removed_key_go_on_and_its_name_keeps_its_share(keyfile, make_client):
+    client = make_client(API_KEYS_FILE=str(keyfile(f"anna:{ANNA}")), KEY_CONCURRENT="1")
+
+    async def main():
+        begun, end = asyncio.Event(), asyncio.Event()
+
+        async def body():
+            begun.set()
+            await end.wait()
+            yield b"{}"
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(client.app), base_url="http://x") as asking:
+            headers = bearer(ANNA) | {"Content-Type": "application/json"}
+            first = asyncio.ensure_future(asking.post("/clone", content=body(), headers=headers))
+            await begun.wait()
+            keyfile(f"anna:{ANNA}-new")
+            codes = [(await asking.get("/languages", headers=bearer(key))).status_code for key in (ANNA, f"{ANNA}-new")]
+            end.set()
+            codes.append((await first).status_code)
+            return [*codes, (await asking.get("/languages", headers=bearer(f"{ANNA}-new"))).status_code]
+
+    assert asyncio.run(main()) == [401, 429, 422, 200]
+
+
+def test_the_file_is_looked_at_once_a_second(keyfile, tmp_path, monkeypatch):
+    monkeypatch.setattr(keys_module, "LOOK_S", 1.0)
+    monkeypatch.setenv("WW_API_KEYS_FILE", str(keyfile(f"anna:{ANNA}")))
+    monkeypatch.setenv("WW_API_KEYS", f"ben:{BEN}")
+    now = [0.0]
+    keyring = Keyring(read_settings(), clock=lambda: now[0])
+    keyfile(f"carl:{ANNA}")
+    now[0] += 0.9
+    assert [key.id for key in keyring.current()] == ["ben", "anna"]
+    now[0] += 0.1
+    assert [key.id for key in keyring.current()] == ["ben", "carl"]
+    (tmp_path / "keys").unlink()
+    keyfile(f"dora:{BEN}")  # there twice, with WW_API_KEYS
+    now[0] += 1
+    assert [key.id for key in keyring.current()] == ["ben", "carl"]
+
+
+def test_a_process_takes_a_new_key(launch, tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"anna:{ANNA}\n")
+    process = launch(API_KEYS_FILE=str(file))
+    process.wait_open()
+    url = f"http://127.0.0.1:{process.port}/languages"
+    assert httpx.get(url, headers=bearer(ANNA)).status_code == 200
+    (tmp_path / "new").write_text(f"anna:{BEN}\n")
+    (tmp_path / "new").replace(file)
+    deadline = time.monotonic() + 30
+    while httpx.get(url, headers=bearer(BEN)).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert httpx.get(url, headers=bearer(ANNA)).status_code == 401
+    process.end()
+    assert "1 keys of 1 callers are in force" in process.stderr()
 
 
 def test_a_process_asks_before_the_body_and_never_says_a_key(launch):

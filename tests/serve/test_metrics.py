@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
 from types import SimpleNamespace
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve.api.metrics import Metrics
+from serve.api.metrics import REFUSALS, Metrics
 from serve.api.readings import gpu_memory
+from serve.engines.engine import EngineLostError, OutOfMemoryError
 from serve.errors import StartError
 
 NAME = re.compile(r"(wheelwright|process)_[a-z_]+")
@@ -119,7 +122,6 @@ def test_what_the_scheduler_tells(make_client):
     metrics.cache(hit=False)
     metrics.cache_size(4096, 2)
     metrics.cancelled()
-    metrics.rejected("busy")
     samples = scrape(client)
     assert value(samples, "queue_pieces") == 2
     assert value(samples, "batch_pieces_bucket", le="4.0") == 1
@@ -134,7 +136,94 @@ def test_what_the_scheduler_tells(make_client):
     assert value(samples, "prompt_cache_bytes") == 4096
     assert value(samples, "prompt_cache_entries") == 2
     assert value(samples, "pieces_cancelled_total") == 1
-    assert value(samples, "requests_rejected_total", reason="busy") == 1
+
+
+def rejected(client):
+    """The reasons that were counted, and how often; from the registry, so that asking needs no key."""
+    registry = client.app_state["service"].metrics.registry
+    counts = {
+        reason: registry.get_sample_value("wheelwright_requests_rejected_total", {"reason": reason})
+        for reason in REFUSALS
+    }
+    assert None not in counts.values(), "a series that is missing before its first count"
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def test_refusals_of_the_services_state_are_counted(make_client, voice):
+    client = make_client()
+    state = client.app_state["service"].state
+    said = {"text": "Hello."} | voice
+    assert client.get("/ready").status_code == client.get("/health").status_code == 503
+    assert client.post("/clone", json=said | {"nonsense": 1}).status_code == 422
+    assert rejected(client) == {}
+    assert client.post("/clone", json=said).status_code == 503
+    assert rejected(client) == {"loading": 1}
+    state.drain()
+    assert client.post("/clone-batch", json={"items": [{"text": "Hello."}]} | voice).status_code == 503
+    assert rejected(client) == {"loading": 1, "draining": 1}
+    state.fail(StartError("the disk is gone"))
+    assert client.post("/clone", json=said).status_code == 503
+    assert rejected(client) == {"loading": 1, "draining": 1, "failed": 1}
+
+
+def test_refusals_of_load_are_counted(make_client, ready, voice, monkeypatch):
+    with make_client(MAX_WAITING="1") as client:
+        ready(client)
+        service, engine = client.app_state["service"], client.app_state["service"].running.engine
+        said = {"text": "Hello."} | voice
+        with service.admit():
+            assert client.post("/clone", json=said).status_code == 429
+        assert rejected(client) == {"busy": 1}
+        settings = service.settings
+        service.settings = settings.model_copy(update={"deadline_s": 0.001})
+        assert client.post("/clone", json=said).status_code == 504
+        assert client.post("/clone-batch", json={"items": [{"text": "Hello."}]} | voice).status_code == 504
+        assert rejected(client) == {"busy": 1, "deadline": 2}
+        service.settings = settings
+        for error in (OutOfMemoryError("too much"), EngineLostError("a device-side assert")):
+
+            def fail(*_, error=error):
+                raise error
+
+            monkeypatch.setattr(engine, "run", fail)
+            answer = client.post("/clone-batch", json={"items": [{"text": "Hello."}]} | voice)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "all_failed")
+            assert answer.headers["retry-after"]
+        assert rejected(client) == {"busy": 1, "deadline": 2, "out_of_memory": 1, "engine_lost": 1}
+
+
+def test_refusals_of_a_keys_limits_are_counted(make_client):
+    key = {"X-API-Key": "anna-0123456789abcdef"}
+    client = make_client(API_KEYS=f"anna:{key['X-API-Key']}", KEY_REQUESTS_PER_MIN="2", KEY_CONCURRENT="1")
+
+    async def main():
+        begun, end = asyncio.Event(), asyncio.Event()
+
+        async def body():
+            begun.set()
+            await end.wait()
+            yield b"x"
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(client.app), base_url="http://x") as asking:
+            first = asyncio.ensure_future(
+                asking.post("/clone", content=body(), headers=key | {"Content-Type": "application/json"})
+            )
+            await begun.wait()
+            statuses = [(await asking.get("/languages", headers=key)).status_code]
+            end.set()
+            statuses.append((await first).status_code)
+            statuses += [(await asking.get("/languages", headers=key)).status_code for _ in range(2)]
+            return [*statuses, (await asking.get("/languages")).status_code]
+
+    assert asyncio.run(main()) == [429, 422, 200, 429, 401]
+    assert rejected(client) == {"too_many_at_once": 1, "too_many_requests": 1}
+
+
+def test_the_reasons_are_those_of_the_docs(pytestconfig):
+    text = (pytestconfig.rootpath / "docs/operations.md").read_text()
+    (listed,) = re.findall(r"A request is rejected for one of nine reasons(.*?)Probes", text, re.DOTALL)
+    assert re.findall(r"`([a-z_]{2,})`", listed.partition("answered error:")[2]) == [*REFUSALS]
+    assert len(REFUSALS) == 9
 
 
 def test_what_one_request_leaves(client, voice):

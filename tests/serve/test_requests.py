@@ -7,10 +7,11 @@ import json
 import logging
 import re
 
+import numpy as np
 import pytest
 
 from serve.api.requests import choose_id
-from serve.logs import FIELDS, JsonLine, OneLine, line_format, request_id
+from serve.logs import FIELDS, JsonLine, OneLine, line_format, working_for
 
 SAID = "A text that nobody else is to read."
 
@@ -119,14 +120,47 @@ def test_a_traceback_stays_in_its_line():
 
 
 def test_text_lines_carry_the_id_too():
-    token = request_id.set("abc")
-    try:
+    with working_for(["abc"]):
         assert OneLine("%(message)s").format(record("done")) == "done [abc]"
-    finally:
-        request_id.reset(token)
-    # A thread that works for another one's request says so itself.
-    assert OneLine("%(message)s").format(record("done", request_id="def")) == "done [def]"
+        with working_for(["abc", "def", "abc"]):
+            assert OneLine("%(message)s").format(record("done")) == "done [abc def]"
+            assert json.loads(JsonLine().format(record("done")))["request_ids"] == ["abc", "def"]
+        assert json.loads(JsonLine().format(record("done")))["request_id"] == "abc"
     assert OneLine("%(message)s").format(record("done")) == "done"
+
+
+def run_crash(*_):
+    raise ValueError(SAID)
+
+
+def run_silent(batch, seed, deliver):
+    for piece in batch:
+        deliver(piece, np.zeros(1920, np.float32), "done")
+
+
+@pytest.mark.parametrize(
+    ("work", "fault", "status", "said"),
+    [
+        ("run", run_crash, 500, "the engine failed: ValueError"),
+        ("prompt", run_crash, 500, "the engine failed: ValueError"),
+        ("run", run_silent, 500, "piece 1 of 1 is made once more: bad_audio"),
+    ],
+)
+def test_what_the_engine_does_for_a_request_carries_its_id(
+    client, voice, json_lines, monkeypatch, work, fault, status, said
+):
+    monkeypatch.setattr(client.app_state["service"].running.engine, work, fault)
+    reference = voice | {"ref_text": f"Encoded for this test: {work}."}
+    body = {"text": "Hello."} | reference
+    assert client.post("/clone", json=body, headers={"X-Request-ID": "mine"}).status_code == status
+    lines = [line for line in json_lines() if line["message"].startswith(said)]
+    assert lines
+    assert {line.get("request_id") for line in lines} == {"mine"}
+    body = {"items": [{"text": "Hello."}] * 2} | reference
+    assert client.post("/clone-batch", json=body, headers={"X-Request-ID": "other"}).status_code == status
+    lines = [line for line in json_lines() if line["message"].startswith(said)]
+    assert {line.get("request_id") for line in lines} == {"mine", "other"}
+    assert not any("request_ids" in line for line in lines)
 
 
 def test_the_format_of_an_image_and_outside():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 
 from serve.engines.engine import Piece, Prompt
 from serve.errors import ServiceError
+from serve.logs import OneLine, working_for
 from serve.speech.scheduler import Limits, Scheduler, Take
 from tests.serve.played import Nobody, PlayedEngine
 
@@ -132,6 +134,45 @@ def test_what_the_engine_has_no_room_for_is_the_callers_fault(caplog):
     assert "5000 of 4096" in error.message
     assert later == "done"
     assert not caplog.records
+
+
+class Talkative(PlayedEngine):
+    """Says in the log, from the engine's thread, what it was called for."""
+
+    def prompt(self, sound, text):
+        logging.getLogger("engine").warning("prompt %s", text)
+        return super().prompt(sound, text)
+
+    def run(self, batch, seed, deliver):
+        logging.getLogger("engine").warning("run %s", [piece.text for piece in batch])
+        super().run(batch, seed, deliver)
+
+
+def test_lines_carry_the_ids_of_the_requests_that_they_are_about(caplog):
+    caplog.handler.setFormatter(OneLine("%(message)s"))
+
+    async def main():
+        engine = Talkative()
+        async with scheduler_of(engine, batch=2) as scheduler:
+            with working_for(["first"]):
+                takes = [take("wait", seed=1), take("crash", "b")]
+                await scheduler.prompt(None, "text")
+                scheduler.submit(takes)
+            await asyncio.sleep(0)
+            with working_for(["second"]):
+                takes.append(take("later", "c"))
+            scheduler.submit(takes[2:])
+            takes.append(take("nobody's", seed=2))
+            scheduler.submit(takes[3:])
+            engine.gate.set()
+            await ends_of(takes)
+
+    asyncio.run(main())
+    lines = [line.partition(" at ")[0] for line in caplog.text.splitlines()]
+    assert lines[:3] == ["prompt text [first]", "run ['wait'] [first]", "run ['crash', 'later'] [first second]"]
+    assert "the engine failed: RuntimeError" in lines[3]
+    assert caplog.text.splitlines()[3].endswith(" [first second]")
+    assert lines[4:] == ['run ["nobody\'s"]']
 
 
 def test_a_lost_engine_ends_everything_once():

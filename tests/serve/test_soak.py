@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 
-from soak import KINDS, Usage, compare
+from soak import Usage, compare
+from soak_asks import KINDS
 
 
 def test_a_minute_of_load(pytestconfig, tiny):
@@ -21,7 +22,11 @@ def test_a_minute_of_load(pytestconfig, tiny):
     assert done.returncode == 0, done.stderr
     assert set(report["answers"]) == {kind.name for kind in KINDS}
     assert report["answers"]["clone"]["200"]
-    assert report["answers"]["left while waiting"]["left"]
+    for name in ("left while waiting", "left while heard", "speech left", "events left"):
+        assert report["answers"][name]["left"]
+    for name in ("speech", "speech, events", "speech, passing voice", "voice deleted", "voices"):
+        assert report["answers"][name]["200"]
+    assert report["answers"]["voice made"]["201"]
 
 
 def test_what_grew_is_named():

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,8 +25,11 @@ from serve.errors import ServiceError, SettingsError, StartError
 from serve.settings import read_settings
 from serve.speech.audio import Sound
 from serve.voices import store as store_module
+from serve.voices.database import APPLICATION, Rows
+from serve.voices.quotas import Quota
+from serve.voices.records import NewVoice, check_name
 from serve.voices.samples import UNFINISHED
-from serve.voices.store import DATABASE, NewVoice, VoiceStore, check_name, data_folder
+from serve.voices.store import DATABASE, VoiceStore, data_folder
 
 PATH = "/v1/audio/voices"
 FORM = "multipart/form-data; boundary=y"
@@ -42,11 +47,11 @@ def voice_of(name="anna", seed=0, count=1000, transcript="What is said."):
 
 @pytest.fixture
 def store(tmp_path):
-    return VoiceStore(tmp_path / "data", max_voices=100, max_bytes=1 << 20)
+    return VoiceStore(tmp_path / "data", Quota(100, 1 << 20))
 
 
 def reopen(store):
-    return VoiceStore(store.folder, store._max_voices, store._max_bytes)
+    return VoiceStore(store.folder, store.quota)
 
 
 def refused(status, code, call, *arguments):
@@ -104,7 +109,7 @@ def test_what_no_voice_is_called(store, wanted):
 
 
 def test_limits_are_each_owners(tmp_path):
-    store = VoiceStore(tmp_path, max_voices=2, max_bytes=10_000)
+    store = VoiceStore(tmp_path, Quota(2, 10_000))
     store.add(voice_of("a"), "anna")
     assert refused(409, "name_taken", store.add, voice_of("a"), "anna").field == "name"
     assert "10000 bytes" in refused(409, "too_many_voices", store.add, voice_of("b", count=1501), "anna").message
@@ -150,9 +155,11 @@ import sys
 from pathlib import Path
 import numpy as np
 from serve.speech.audio import Sound
-from serve.voices.store import NewVoice, VoiceStore
+from serve.voices.quotas import Quota
+from serve.voices.records import NewVoice
+from serve.voices.store import VoiceStore
 
-store = VoiceStore(Path(sys.argv[1]), 10_000, 1 << 40)
+store = VoiceStore(Path(sys.argv[1]), Quota(10_000, 1 << 40))
 print("ready", flush=True)
 number = len(store.owned_by("anna"))
 while True:
@@ -189,7 +196,7 @@ def test_killed_in_the_middle_of_writes(tmp_path, pytestconfig):
         assert writer.wait() == -signal.SIGKILL
         expected |= {line[1] for line in lines if line[0] == "added"}
         expected -= {line[1] for line in lines if line[0] == "deleted"}
-        store = VoiceStore(tmp_path, 10_000, 1 << 40)
+        store = VoiceStore(tmp_path, Quota(10_000, 1 << 40))
         voices = {info.name: info for info in store.owned_by("anna")}
         # The last step may have been done and not said: one more, or one that is deleted already.
         assert len(expected ^ voices.keys()) <= 1
@@ -267,7 +274,7 @@ def test_a_damaged_store_stops_the_start_and_is_left_alone(store, damage, said):
         with closing(sqlite3.connect(file)) as database:
             database.execute("CREATE TABLE x (y)")
             if damage == "newer":
-                database.execute(f"PRAGMA application_id = {store_module.APPLICATION}")
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
             database.execute("PRAGMA user_version = 2")
     before = tree(store.folder / "voices")
     with pytest.raises(StartError) as caught:
@@ -281,7 +288,7 @@ def test_a_damaged_store_stops_the_start_and_is_left_alone(store, damage, said):
 def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"WW_DATA_DIR=.* cannot be") as caught:
-        VoiceStore(tmp_path / "file" / "data", 1, 1)
+        VoiceStore(tmp_path / "file" / "data", Quota(1, 1))
     assert caught.value.remedy
 
 
@@ -297,9 +304,102 @@ def test_a_disk_that_fails_later(store, monkeypatch, caplog):
     assert "file is not a database" in caplog.text
 
 
+FULL = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+from serve.errors import ServiceError
+from serve.speech.audio import Sound
+from serve.voices.quotas import Quota
+from serve.voices.records import NewVoice
+from serve.voices.store import VoiceStore
+
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+store = VoiceStore(Path(sys.argv[1]), Quota(100, 1 << 20))
+found = {"listed": len(store.owned_by("anna")), "spoken": store.reference("a", "anna").sound.samples.size}
+try:
+    store.add(NewVoice("c", "auto", "Said. " * 5000, "Yes.", Sound(np.zeros(1000, np.float32), 24_000, "c")), "anna")
+except ServiceError as error:
+    found["add"] = error.status
+try:
+    store.delete("a", "anna")
+except ServiceError as error:
+    found["delete"] = error.status
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("room", ["none", "what is used", "a file of audio"])
+def test_on_a_full_disk_what_is_kept_can_be_used_and_deleted(store, pytestconfig, room):
+    """No file can grow beyond a limit: a process starts, lists and speaks, and what cannot be kept leaves nothing."""
+    for name in ("a", "b"):
+        store.add(voice_of(name, transcript="Said. " * 300), "anna")
+    used = max(file.stat().st_size for file in store.folder.glob("voices.sqlite*"))
+    limit = {"none": 0, "what is used": used, "a file of audio": 5000}[room]
+    assert 4000 + 100 < 5000 < used
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(store.folder), str(limit)],
+        env={"PYTHONPATH": str(pytestconfig.rootpath), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["listed"], found["spoken"]) == (2, 1000)
+    assert found["add"] == (507 if room == "none" else 503)
+    assert found.get("delete") == (None if room == "what is used" else 503)
+    kept = {info.name: info.id for info in store.owned_by("anna")}
+    assert [*kept] == (["b"] if room == "what is used" else ["a", "b"])
+    assert {file.name for file in (store.folder / "voices").iterdir()} == {
+        f"{voice_id}.safetensors" for voice_id in kept.values()
+    }
+    for name in kept:
+        reopen(store).reference(name, "anna")
+
+
+def test_a_commit_that_failed_and_is_found_done_keeps_its_audio(store, monkeypatch):
+    commit = Rows.commit
+
+    def fail(rows):
+        commit(rows)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rows, "commit", fail)
+        refused(503, "store_failed", store.add, voice_of(), "anna")
+    assert store.reference("anna", "anna").sound.samples.size == 1000
+
+
+def test_a_store_with_a_write_ahead_log_is_opened(store):
+    """As earlier versions kept it, and left it when they were killed."""
+    info = store.add(voice_of(), "anna")
+    with closing(sqlite3.connect(store.folder / DATABASE, isolation_level=None)) as database:
+        assert database.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        database.execute("UPDATE voices SET consent = 'Anna wrote yes.'")
+        copy = store.folder.with_name("copy")
+        shutil.copytree(store.folder, copy)
+    assert (copy / f"{DATABASE}-wal").stat().st_size
+    assert VoiceStore(copy, store.quota).reference("anna", "anna").info == replace(info, consent="Anna wrote yes.")
+    assert not (copy / f"{DATABASE}-wal").exists()
+
+
+def test_the_oldest_is_first_whatever_the_clock_does(store, monkeypatch):
+    for now, name in ((2_000_000_000, "a"), (1_000_000_000, "b"), (1_500_000_000, "c")):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        store.add(voice_of(name), "anna")
+    assert [info.name for info in store.owned_by("anna")] == ["a", "b", "c"]
+
+
+def test_a_name_that_goes_on_is_another(store):
+    store.add(voice_of("x" * 64), "anna")
+    refused(404, "voice_not_found", store.delete, "x" * 65, "anna")
+    assert store.delete("x" * 64, "anna").name == "x" * 64
+
+
 def test_only_its_user_reads_it(store):
     store.add(voice_of(), "anna")
-    assert (store.folder / DATABASE).stat().st_mode & 0o77 == 0
+    for file in store.folder.glob("voices.sqlite*"):
+        assert file.stat().st_mode & 0o77 == 0
     assert (store.folder / "voices").stat().st_mode & 0o77 == 0
 
 
@@ -504,7 +604,7 @@ def test_the_service_killed_while_voices_are_made(launch, sound, tmp_path):
     for thread in threads:
         thread.join()
     process.popen.wait()
-    store = VoiceStore(tmp_path / "data", 100, 1 << 30)
+    store = VoiceStore(tmp_path / "data", Quota(100, 1 << 30))
     kept = {info.id for info in store.owned_by("anonymous")}
     assert kept >= {*made}
     assert {file.name for file in (tmp_path / "data" / "voices").iterdir()} == {f"{name}.safetensors" for name in kept}

@@ -1,0 +1,45 @@
+"""How much of the disk one owner may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from serve.errors import ServiceError
+from serve.voices.database import Rows
+from serve.voices.records import VoiceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The limits of each owner.
+
+    Attributes:
+        voices: most of them.
+        bytes: most decoded audio of all of them.
+    """
+
+    voices: int
+    bytes: int
+
+    def check(self, rows: Rows, info: VoiceInfo) -> None:
+        """See that one more voice may be kept.
+
+        Args:
+            rows: with the write lock, so that nothing comes in between.
+            info: of the voice.
+
+        Raises:
+            ServiceError: 409; the owner has one of that name, or has too many.
+        """
+        if rows.find(info.name, info.owner) is not None:
+            message, remedy = "there is a voice of this name", "choose another name, or delete that voice first"
+            raise ServiceError(HTTPStatus.CONFLICT, "name_taken", message, field="name", remedy=remedy)
+        count, size = rows.usage(info.owner)
+        if count >= self.voices:
+            what, setting = f"{count} voices are kept, which is the most", "WW_MAX_VOICES"
+        elif size + info.bytes > self.bytes:
+            what, setting = f"the voices would hold more than {self.bytes} bytes of audio", "WW_MAX_VOICES_MIB"
+        else:
+            return
+        raise ServiceError(HTTPStatus.CONFLICT, "too_many_voices", what, remedy=f"delete some, or raise {setting}")
