@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from scripted import Script, answer, broken
+from scripted import Script, answer, broken, error
 
+from images import cloning
+from images.wav import read_wav
+from matrix.errors import WheelwrightError
 from serve.client import Client
 from serve.speech import encoders
 from serve.verbs.client import main
@@ -168,6 +171,32 @@ def test_the_ending_tells_the_format(out, options, kind, tmp_path):
         assert main([*asked, *options]) == 0
     expected = {"model": "qwen3", "input": "Hello.", "voice": "anna", "response_format": kind}
     assert json.loads(script.asked[1][3]) == expected
+
+
+# images/cloning.py, which is what the smoke test and `make quickstart` ask with.
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "serve").symlink_to(ROOT / "serve")
+    return tmp_path
+
+
+def test_the_smoke_tests_clone(url, checkout):
+    made = cloning.clone(checkout, checkout / "smoke/cpu", url, label="cpu", log=checkout / "log")
+    assert read_wav(made.audio).faults(0.05, 60) == []
+    assert made.weights == "random"
+    assert "this is noise, not speech" in (checkout / "log").read_text()
+
+
+def test_the_smoke_test_is_told_why_there_is_no_clone(checkout, free_port):
+    script = Script(error(500, "bad_audio"))
+    with script.serve() as url, pytest.raises(WheelwrightError, match=r"status 1: .*500 bad_audio.* remedy: wait"):
+        cloning.clone(checkout, checkout / "smoke/cpu", url, label="cpu", log=checkout / "log")
+    with pytest.raises(WheelwrightError, match=f"status 3: .*127.0.0.1:{free_port}"):
+        cloning.clone(
+            checkout, checkout / "smoke/cpu", f"http://127.0.0.1:{free_port}", label="cpu", log=checkout / "log"
+        )
 
 
 # docs/client.md.
