@@ -10,11 +10,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from scripted import Script, answer, broken, error
+from starlette.testclient import TestClient
 
 from images import cloning
 from images.wav import read_wav
@@ -221,13 +223,32 @@ def test_the_pages_examples(url, folder, block):
     assert all(file.stat().st_size for file in folder.iterdir())
 
 
+def test_the_pages_web_backend(url, service, reference):
+    (block,) = (block for block in BLOCKS if "FastAPI" in block)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(block.replace("http://127.0.0.1:8000", url), "docs/client.md", "exec"), names)
+    fields = {"name": "backend", "said": SAID, "language": "de", "consent": "Anna, by mail"}
+    with TestClient(names["app"]) as browser:
+        kept = browser.post("/voices", data=fields, files={"recording": reference}).json()
+        voice = service.voices.get("backend")
+        assert (voice.id, voice.ref_text, voice.language) == (kept["id"], SAID, "german")
+        spoken = browser.get("/say", params={"text": "Guten Tag.", "voice": "backend"})
+        assert spoken.headers["content-type"] == "audio/mpeg"
+        assert soundfile.info(io.BytesIO(spoken.content)).samplerate == 24_000
+        taken = browser.post("/voices", data=fields, files={"recording": reference})
+        assert (taken.status_code, taken.json()["error"]["code"]) == (409, "name_taken")
+        service.voices.delete("backend")
+        unknown = browser.get("/say", params={"text": "Guten Tag.", "voice": "backend"})
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "voice_not_found")
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_the_pages_commands(url, service, reference, folder, line, monkeypatch):
     program, _, fed = line.partition(" < ")
     words = shlex.split(program)
     assert words[:4] == ["python", "-m", "serve", "client"]
     if fed:
-        monkeypatch.setattr("sys.stdin", io.StringIO((folder / fed).read_text()))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((folder / fed).read_bytes())))
     kept = [service.voices.create("anna", reference, SAID, consent="Anna, by mail")] if "--voice" in words else []
     assert main([*words[4:], "--url", url]) == 0
     for voice in kept:
@@ -236,4 +257,4 @@ def test_the_pages_commands(url, service, reference, folder, line, monkeypatch):
 
 
 def test_the_page_has_examples():
-    assert (len(BLOCKS), len(LINES)) == (4, 3)
+    assert (len(BLOCKS), len(LINES)) == (5, 4)
