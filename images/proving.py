@@ -6,7 +6,6 @@ and the verdict says ``unproven on GPU``.
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -17,19 +16,19 @@ from typing import Any
 import requests
 from docker.errors import DockerException
 
+from images.cloning import clone
 from images.container import TrackedContainer, scratch_volume
 from images.engine import Engine
 from images.hardening import check_hardened
 from images.planned import Planned, Workspace, load_planned
 from images.render import LABEL_PREFIX, labels
 from images.results import Built, Proof
-from images.wav import read_wav, reference_voice
+from images.wav import read_wav
 from matrix import Arch
 from matrix.errors import WheelwrightError
 
 START_S = 180.0  # for imports from a cold disk
 STOP_S = 10.0
-CLONE_S = 120.0
 _TINY = "/models/tiny"
 _SHORTEST_S, _LONGEST_S = 0.05, 60.0
 
@@ -54,7 +53,7 @@ def prove_one(workspace: Workspace, engine: Engine, item: Planned, built: Built)
         _check_labels(proof, item, engine, image, workspace.version)
         check_hardened(proof, engine, image, log)
         _check_trims(proof, item, engine, image, log)
-        _check_service(proof, item, engine, image, log, gpu=inside.get("gpu"))
+        _check_service(proof, item, engine, image, workspace, gpu=inside.get("gpu"))
     except (WheelwrightError, DockerException, requests.RequestException) as error:
         proof.check("runs to the end", False, str(error).splitlines()[0][:600])
         inside = {}
@@ -127,10 +126,10 @@ def _check_labels(proof: Proof, item: Planned, engine: Engine, image: str, versi
 
 
 def _check_service(
-    proof: Proof, item: Planned, engine: Engine, image: str, log: Path, *, gpu: Mapping[str, Any] | None
+    proof: Proof, item: Planned, engine: Engine, image: str, workspace: Workspace, *, gpu: Mapping[str, Any] | None
 ) -> None:
     """The service starts, says what it runs, speaks, and stops when told."""
-    start = partial(TrackedContainer, engine, image, log=log)
+    start = partial(TrackedContainer, engine, image, log=Path(proof.log))
     with scratch_volume(engine) as volume:
         volumes = {volume: "/models"}
         with start(command=["python", "-m", "serve.tiny", _TINY], volumes=volumes) as tiny:
@@ -142,7 +141,7 @@ def _check_service(
             seconds = _wait_ready(service)
             proof.check("is ready", True, f"after {seconds:.1f} s")
             _check_health(proof, item, service, gpu)
-            _check_clone(proof, service)
+            _check_clone(proof, service, workspace)
             _check_stop(proof, service)
 
 
@@ -184,23 +183,22 @@ def _check_health(proof: Proof, item: Planned, service: TrackedContainer, gpu: M
     proof.check(f"/health: attention is {expected}", ok, proof.because or answer.text[:300])
 
 
-def _check_clone(proof: Proof, service: TrackedContainer) -> None:
-    voice = base64.b64encode(reference_voice()).decode()
-    request = {"text": "Hello there, this is a test.", "language": "en", "ref_audio_base64": voice, "ref_text": "a"}
-    answer = requests.post(f"{service.url()}/clone", json=request, timeout=CLONE_S)
-    if answer.status_code != requests.codes.ok:
-        proof.check("/clone answers", False, f"{answer.status_code} {answer.text[:300]}")
+def _check_clone(proof: Proof, service: TrackedContainer, workspace: Workspace) -> None:
+    folder = workspace.build / "smoke" / proof.target
+    try:
+        made = clone(workspace.root, folder, service.url(), label=proof.target, log=Path(proof.log))
+    except WheelwrightError as error:
+        proof.check("/clone answers", False, error)
         return
     try:
-        sound = read_wav(answer.content)
+        sound = read_wav(made.audio)
     except ValueError as error:
         proof.check("/clone gives a WAV file", False, error)
         return
     faults = sound.faults(_SHORTEST_S, _LONGEST_S)
     proof.check("/clone gives sound", not faults, "; ".join(faults) or f"{sound.seconds:.2f} s, RMS {sound.rms:.3f}")
-    weights = answer.headers.get("X-Weights")
-    proof.check("/clone says that the weights are random", weights == "random", weights)
-    proof.audio = answer.content
+    proof.check("/clone says that the weights are random", made.weights == "random", made.weights)
+    proof.audio = made.audio
 
 
 def _check_stop(proof: Proof, service: TrackedContainer) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from images import lock as lock_verb
 from images.baking import build_targets
+from images.cloning import CLONE, VOICE, client_arguments, shell_line
 from images.engine_install import ensure_engine
 from images.planned import Workspace
 from images.proving import prove_targets
 from images.results import as_row, report
+from images.wav import reference_voice
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode
 
@@ -37,13 +39,36 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     engine = ensure_engine(assume_yes=args.yes)
     built = build_targets(workspace, engine, [args.target])
     proofs = prove_targets(workspace, engine, built)
-    out: Path = args.out or workspace.root / "out"
+    out = (args.out or workspace.root / "out").resolve()
     out.mkdir(parents=True, exist_ok=True)
     rows = [as_row(item, proof) for item, proof in zip(built, [*proofs, None], strict=False)]
     (out / "report.json").write_text(json.dumps({"schema": 1, "targets": rows}, indent=1) + "\n", encoding="utf-8")
     for proof in proofs:
         if proof.audio:
-            (out / "clone.wav").write_bytes(proof.audio)
-            say(f"{out / 'clone.wav'}: noise of random weights, in the shape of speech; real weights: docs/service.md")
+            (out / CLONE).write_bytes(proof.audio)
+            (out / VOICE).write_bytes(reference_voice())
+            shown = out.relative_to(workspace.root) if out.is_relative_to(workspace.root) else out
+            say(f"{shown / CLONE}: noise of random weights, in the shape of speech. The same by hand:")
+            for line in by_hand(workspace.root, proof.tag, shown, gpu=engine.gpu_runtime):
+                say(f"  {line}")
+            say("Without -e it fetches the released weights, and speaks: give it a recording, and what is said in it.")
     status = report(built, proofs, smoked=True, as_json=args.json)
     return ExitCode(status)
+
+
+def by_hand(root: Path, tag: str, out: Path, *, gpu: bool) -> list[str]:
+    """A service on random weights, a clone from it, and its end: lines for a shell in the checkout.
+
+    Args:
+        root: the checkout.
+        tag: of the image.
+        out: where the voice lies and the clone goes, as seen from the checkout.
+        gpu: whether containers can be given one.
+    """
+    published = f"{'--gpus all ' if gpu else ''}-p 127.0.0.1:8000:8000"
+    return [
+        f"docker run --rm -v models:/models {tag} python -m serve.tiny /models/tiny",
+        f"docker run -d --name speech {published} -v models:/models -e WW_MODEL_DIR=/models/tiny {tag}",
+        shell_line(root, client_arguments(out, "--wait", "60")),
+        "docker rm -f speech",
+    ]

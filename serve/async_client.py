@@ -15,7 +15,7 @@ import httpx
 from serve import transport, wire
 from serve.errors import ServiceError
 from serve.transport import READ_S, RETRIES, URL
-from serve.wire import Call, Format, Item, Language, Reference, Voice
+from serve.wire import Call, Format, Item, Language, Reference, Source, Voice
 
 
 class AsyncClient:
@@ -30,34 +30,39 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**transport.options(url, api_key, timeout_s))
         self._retries = retries
         self._model: str | None = None
+        self.weights: str | None = None
         self.voices = AsyncVoices(self._send)
 
     async def clone(
         self,
         text: str,
         reference: Reference,
-        ref_text: str,
+        ref_text: str | None = None,
         *,
+        x_vector_only: bool = False,
         language: str = "auto",
         seed: int | None = None,
         format: Format = "wav",  # noqa: A002
     ) -> bytes:
         """See ``Client.clone``."""
-        call = await asyncio.to_thread(wire.clone, text, reference, ref_text, language=language, seed=seed, kind=format)
+        source = Source(reference, ref_text, x_vector_only)
+        call = await asyncio.to_thread(wire.clone, text, source, language, seed, format)
         return transport.checked(await self._send(call)).content
 
     def clone_stream(
         self,
         text: str,
         reference: Reference,
-        ref_text: str,
+        ref_text: str | None = None,
         *,
+        x_vector_only: bool = False,
         language: str = "auto",
         seed: int | None = None,
         format: Format = "wav",  # noqa: A002
     ) -> AsyncGenerator[bytes, None]:
         """See ``Client.clone_stream``."""
-        make = partial(wire.clone, text, reference, ref_text, language=language, seed=seed, kind=format, stream=True)
+        source = Source(reference, ref_text, x_vector_only)
+        make = partial(wire.clone, text, source, language, seed, format, stream=True)
         return self._stream(partial(asyncio.to_thread, make))
 
     async def clone_batch(
@@ -66,10 +71,12 @@ class AsyncClient:
         *,
         reference: Reference | None = None,
         ref_text: str | None = None,
+        x_vector_only: bool = False,
         seed: int | None = None,
     ) -> list[bytes | ServiceError]:
         """See ``Client.clone_batch``."""
-        call = await asyncio.to_thread(wire.clone_batch, items, reference, ref_text, seed)
+        source = Source(reference, ref_text, x_vector_only)
+        call = await asyncio.to_thread(wire.clone_batch, items, source, seed)
         return transport.batch_of(await self._send(call))
 
     async def speech(
@@ -164,6 +171,7 @@ class AsyncClient:
                 raise transport.unreachable(self._http.base_url, error) from error
             wait = transport.wait_before_retry(response, attempt, self._retries)
             if wait is None:
+                self.weights = transport.weights_of(response) or self.weights
                 return response
             await response.aclose()
             await asyncio.sleep(wait)
@@ -182,10 +190,18 @@ class AsyncVoices:
         self._send = send
 
     async def create(
-        self, name: str, reference: Reference, ref_text: str, *, consent: str, language: str = "auto"
+        self,
+        name: str,
+        reference: Reference,
+        ref_text: str | None = None,
+        *,
+        x_vector_only: bool = False,
+        consent: str,
+        language: str = "auto",
     ) -> Voice:
         """See ``Voices.create``."""
-        call = await asyncio.to_thread(wire.make_voice, name, reference, ref_text, consent, language)
+        source = Source(reference, ref_text, x_vector_only)
+        call = await asyncio.to_thread(wire.make_voice, name, source, consent, language)
         return wire.read_voice(transport.json_of(await self._send(call)))
 
     async def list(self) -> list[Voice]:

@@ -20,7 +20,7 @@ from serve import transport, wire
 from serve.async_client import AsyncClient
 from serve.errors import ServiceError
 from serve.transport import READ_S, RETRIES, URL, Unreachable
-from serve.wire import Call, Format, Item, Language, Reference, Voice
+from serve.wire import Call, Format, Item, Language, Reference, Source, Voice
 
 __all__ = ["AsyncClient", "Client", "Format", "Item", "Language", "Reference", "ServiceError", "Unreachable", "Voice"]
 
@@ -34,6 +34,10 @@ class Client:
         timeout_s: longest silence of the service, seconds.
         retries: most retries of a 429 or 503.
 
+    Attributes:
+        voices: those that the service keeps.
+        weights: what made the last audio: ``released``, or ``random``, whose sound is noise; None before the first.
+
     Raises:
         ValueError: the URL is not http or https.
     """
@@ -44,37 +48,42 @@ class Client:
         self._http = httpx.Client(**transport.options(url, api_key, timeout_s))
         self._retries = retries
         self._model: str | None = None
+        self.weights: str | None = None
         self.voices = Voices(self._send)
 
     def clone(
         self,
         text: str,
         reference: Reference,
-        ref_text: str,
+        ref_text: str | None = None,
         *,
+        x_vector_only: bool = False,
         language: str = "auto",
         seed: int | None = None,
         format: Format = "wav",  # noqa: A002 - as in the routes
     ) -> bytes:
-        """Say ``text`` in the voice of the reference, in which ``ref_text`` is said; returns the audio file."""
-        return transport.checked(
-            self._send(wire.clone(text, reference, ref_text, language=language, seed=seed, kind=format))
-        ).content
+        """Say ``text`` in the voice of the reference, in which ``ref_text`` is said; returns the audio file.
+
+        ``x_vector_only`` takes the likeness of the voice alone, without its manner, and no ``ref_text``.
+        """
+        source = Source(reference, ref_text, x_vector_only)
+        call = wire.clone(text, source, language, seed, format)
+        return transport.checked(self._send(call)).content
 
     def clone_stream(
         self,
         text: str,
         reference: Reference,
-        ref_text: str,
+        ref_text: str | None = None,
         *,
+        x_vector_only: bool = False,
         language: str = "auto",
         seed: int | None = None,
         format: Format = "wav",  # noqa: A002
     ) -> Generator[bytes, None, None]:
         """Like ``clone``, but gives the file in parts, while it is made; closing the generator cancels the rest."""
-        return self._stream(
-            wire.clone(text, reference, ref_text, language=language, seed=seed, kind=format, stream=True)
-        )
+        source = Source(reference, ref_text, x_vector_only)
+        return self._stream(lambda: wire.clone(text, source, language, seed, format, stream=True))
 
     def clone_batch(
         self,
@@ -82,10 +91,13 @@ class Client:
         *,
         reference: Reference | None = None,
         ref_text: str | None = None,
+        x_vector_only: bool = False,
         seed: int | None = None,
     ) -> list[bytes | ServiceError]:
         """Say several texts; ``reference`` is that of the items without one. One's error is no other's."""
-        return transport.batch_of(self._send(wire.clone_batch(items, reference, ref_text, seed)))
+        source = Source(reference, ref_text, x_vector_only)
+        call = wire.clone_batch(items, source, seed)
+        return transport.batch_of(self._send(call))
 
     def speech(
         self,
@@ -110,7 +122,7 @@ class Client:
         seed: int | None = None,
     ) -> Generator[bytes, None, None]:
         """Like ``speech``, but gives the file in parts, while it is made; closing the generator cancels the rest."""
-        yield from self._stream(wire.speech(text, voice, self._find_model(), format, language=language, seed=seed))
+        return self._stream(lambda: wire.speech(text, voice, self._find_model(), format, language=language, seed=seed))
 
     def languages(self) -> list[Language]:
         """The languages that ``language`` accepts, besides ``auto``."""
@@ -156,8 +168,8 @@ class Client:
             response.close()
         return response
 
-    def _stream(self, call: Call) -> Generator[bytes, None, None]:
-        response = self._open(call)
+    def _stream(self, make: Callable[[], Call]) -> Generator[bytes, None, None]:
+        response = self._open(make())
         try:
             if not response.is_success:
                 response.read()
@@ -178,6 +190,7 @@ class Client:
                 raise transport.unreachable(self._http.base_url, error) from error
             wait = transport.wait_before_retry(response, attempt, self._retries)
             if wait is None:
+                self.weights = transport.weights_of(response) or self.weights
                 return response
             response.close()
             time.sleep(wait)
@@ -195,9 +208,19 @@ class Voices:
     def __init__(self, send: Callable[[Call], httpx.Response]) -> None:
         self._send = send
 
-    def create(self, name: str, reference: Reference, ref_text: str, *, consent: str, language: str = "auto") -> Voice:
-        """Keep a voice; ``consent`` notes who agreed to its use, and how."""
-        call = wire.make_voice(name, reference, ref_text, consent, language)
+    def create(
+        self,
+        name: str,
+        reference: Reference,
+        ref_text: str | None = None,
+        *,
+        x_vector_only: bool = False,
+        consent: str,
+        language: str = "auto",
+    ) -> Voice:
+        """Keep a voice; ``consent`` notes who agreed to its use, and how. The others: see ``Client.clone``."""
+        source = Source(reference, ref_text, x_vector_only)
+        call = wire.make_voice(name, source, consent, language)
         return wire.read_voice(transport.json_of(self._send(call)))
 
     def list(self) -> list[Voice]:

@@ -61,6 +61,12 @@ def wait_before_retry(response: httpx.Response, attempt: int, retries: int) -> f
     return wire.wait_before_retry(response.status_code, response.headers.get("Retry-After"), attempt, retries)
 
 
+def weights_of(response: httpx.Response) -> str | None:
+    """What made the audio of an answer; None where it holds none."""
+    weights: str | None = response.headers.get("X-Weights")
+    return weights
+
+
 def checked(response: httpx.Response) -> httpx.Response:
     """The answer that was read, if it is a success.
 

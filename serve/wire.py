@@ -34,12 +34,29 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One text of a batch, with a reference of its own (both fields) or the batch's."""
+    """One text of a batch, with a voice of its own (as in ``Client.clone``) or the batch's."""
 
     text: str
     language: str = "auto"
     reference: Reference | None = None
     ref_text: str | None = None
+    x_vector_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose voice it is; which of the fields must be there, and which may not, is the service's to say."""
+
+    reference: Reference | None
+    ref_text: str | None
+    x_vector_only: bool
+
+    def fields(self) -> dict[str, Any]:
+        """Those of a request."""
+        likeness = self.x_vector_only or None
+        return _given(
+            {"ref_audio_base64": _audio(self.reference), "ref_text": self.ref_text, "x_vector_only": likeness}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,7 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A voice that the service keeps."""
+    """A voice that the service keeps; without ``ref_text`` it is the likeness alone (``x_vector_only``)."""
 
     id: str
     name: str
@@ -61,30 +78,21 @@ class Voice:
     consent: str
 
 
-def clone(
-    text: str,
-    reference: Reference,
-    ref_text: str,
-    *,
-    language: str,
-    seed: int | None,
-    kind: Format = "wav",
-    stream: bool = False,
-) -> Call:
+def clone(text: str, source: Source, language: str, seed: int | None, kind: Format, *, stream: bool = False) -> Call:
     """``POST /clone``."""
-    body = {"text": text, "language": language, "ref_audio_base64": _audio(reference), "ref_text": ref_text}
+    body = {"text": text, "language": language} | source.fields()
     options = {"seed": seed, "response_format": None if kind == "wav" else kind, "stream": stream or None}
     return Call("POST", "/clone", body | _given(options))
 
 
-def clone_batch(items: Sequence[Item], reference: Reference | None, ref_text: str | None, seed: int | None) -> Call:
+def clone_batch(items: Sequence[Item], source: Source, seed: int | None) -> Call:
     """``POST /clone-batch``."""
-    shared = _given({"ref_audio_base64": _audio(reference), "ref_text": ref_text, "seed": seed})
     listed = [
         {"text": item.text, "language": item.language}
-        | _given({"ref_audio_base64": _audio(item.reference), "ref_text": item.ref_text})
+        | Source(item.reference, item.ref_text, item.x_vector_only).fields()
         for item in items
     ]
+    shared = source.fields() | _given({"seed": seed})
     return Call("POST", "/clone-batch", {"items": listed} | shared)
 
 
@@ -94,10 +102,10 @@ def speech(text: str, voice: str, model: str, kind: Format, *, language: str | N
     return Call("POST", "/v1/audio/speech", body | _given({"language": language, "seed": seed}))
 
 
-def make_voice(name: str, reference: Reference, ref_text: str, consent: str, language: str) -> Call:
+def make_voice(name: str, source: Source, consent: str, language: str) -> Call:
     """``POST /v1/audio/voices``."""
-    body = {"name": name, "ref_audio_base64": _audio(reference), "ref_text": ref_text, "consent": consent}
-    return Call("POST", "/v1/audio/voices", body | {"language": language})
+    body = {"name": name, "consent": consent, "language": language}
+    return Call("POST", "/v1/audio/voices", body | source.fields())
 
 
 def voice(method: Literal["GET", "DELETE"], name: str) -> Call:

@@ -117,7 +117,9 @@ class Reader:
         refuse_useless_transcript(text, likeness=likeness)
         if audio is None or (text is None and not likeness):
             missing, other = (TEXT_FIELD, "ref_text") if audio is None else ("ref_text", TEXT_FIELD)
-            raise invalid("half_a_reference", f"{missing} is missing beside {other}", missing, f"give {missing}, too")
+            instead = "" if audio is None else "; or x_vector_only, which sounds less like the voice"
+            remedy = f"give {missing}, too{instead}"
+            raise invalid("half_a_reference", f"{missing} is missing beside {other}", missing, remedy)
         transcript = None if text is None else clean_text(text, MAX_REF_TEXT_CHARS, "ref_text", paragraphs=False)
         if isinstance(audio, bytes):
             return Reference(decode_reference(audio, self._limits, FILE_FIELD), transcript)

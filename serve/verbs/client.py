@@ -1,7 +1,7 @@
 """``python -m serve client``: clone a voice with a running service, from the shell to a file.
 
   python -m serve client --text "Hello." --reference voice.wav --ref-text "What is said in it." --out clone.wav
-  python -m serve client --text - --voice anna --format mp3 --out story.mp3 < story.txt
+  python -m serve client --text - --voice anna --out story.mp3 < story.txt
 
 The key of a service that has some is read from WW_API_KEY. Exit status: 0 done, 1 the service refused, 2 usage, 3 the
 service cannot be reached, 130 interrupted.
@@ -10,6 +10,7 @@ service cannot be reached, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import struct
 import sys
@@ -18,7 +19,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import Any, BinaryIO, get_args
 
 from serve.client import Client, Format, ServiceError, Unreachable
 from serve.errors import INTERRUPTED
@@ -31,23 +32,24 @@ ENDINGS: Mapping[str, Format] = {
 }  # fmt: skip
 WAV_HEAD_BYTES = 44
 UNKNOWN_BYTES = 0xFFFFFFFF
+RANDOM = "random"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Ask for the audio and write it; returns the exit status."""
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.voice is None and None in {asked.reference, asked.ref_text}:
-        parser.error("give --reference and --ref-text, or --voice")
-    if asked.voice is not None and (asked.reference is not None or asked.ref_text is not None):
-        parser.error("--voice is a voice that the service keeps: --reference and --ref-text do not go with it")
+    if fault := _contradiction(asked):
+        parser.error(fault)
     try:
         text = sys.stdin.read() if asked.text == STANDARD else asked.text
         with Client(asked.url, timeout_s=asked.timeout) as client, _output(asked.out) as file:
             if asked.wait and not client.ready(asked.wait):
                 _say(f"{asked.url} is not ready after {asked.wait:g} s")
                 return NETWORK
-            _write(client, asked, text, file)
+            made = _write(client, asked, text, file)
+        if asked.json:
+            print(json.dumps({"schema": 1, "out": asked.out, **made}))
     except ServiceError as error:
         about = f" ({error.field})" if error.field else ""
         _say(f"{error.message}{about} [{error.status} {error.code}]")
@@ -57,6 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     except Unreachable as error:
         _say(f"{error}\n  remedy: start the service there, or give its --url; --wait 60 waits until it is ready")
         return NETWORK
+    except BrokenPipeError:
+        # Who closed the player has heard enough. Python flushes stdout once more at exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, UnicodeDecodeError, ValueError) as error:
         _say(str(error))
         return USAGE
@@ -65,14 +70,40 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _contradiction(asked: argparse.Namespace) -> str | None:
+    """What is wrong with options that argparse takes for good."""
+    given = asked.reference is not None or asked.ref_text is not None or asked.x_vector_only
+    faults = {
+        "--voice is a voice that the service keeps: --reference, --ref-text and --x-vector-only do not go with it": (
+            asked.voice is not None and given
+        ),
+        "give --reference, or --voice": asked.voice is None and asked.reference is None,
+        "give --ref-text, what is said in the reference; or --x-vector-only, which sounds less like the voice": (
+            asked.reference is not None and (asked.ref_text is None) != asked.x_vector_only
+        ),
+        "--text and --reference cannot both be standard input": asked.text == asked.reference == STANDARD,
+        "--json writes to standard output, so --out must be a file": asked.json and asked.out == STANDARD,
+    }
+    return next((fault for fault, there in faults.items() if there), None)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serve client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", default=URL, help="the service (default: %(default)s)")
     parser.add_argument("--text", required=True, help="what to say; - reads it from standard input")
-    parser.add_argument("--reference", type=Path, metavar="FILE", help="the voice: wav, flac, ogg or mp3, 1 to 30 s")
+    parser.add_argument(
+        "--reference",
+        metavar="FILE",
+        help="the voice: wav, flac, ogg or mp3, 1 to 30 s; - reads it from standard input",
+    )
     parser.add_argument("--ref-text", metavar="TEXT", help="what is said in the reference")
+    parser.add_argument(
+        "--x-vector-only",
+        action="store_true",
+        help="without --ref-text: the likeness of the voice alone, not its manner",
+    )
     parser.add_argument("--voice", metavar="NAME", help="a voice that the service keeps, instead of a reference")
     parser.add_argument(
         "--language", metavar="NAME", help="name or code of the text's language (default: auto, or the voice's)"
@@ -85,27 +116,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stream", action="store_true", help="write while the audio is made")
     parser.add_argument("--wait", type=float, default=0, metavar="S", help="wait up to S seconds until it is ready")
     parser.add_argument("--timeout", type=float, default=300, metavar="S", help="longest silence (default: 300 s)")
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON")
     return parser
 
 
-def _write(client: Client, asked: argparse.Namespace, text: str, file: BinaryIO) -> None:
-    """Write the audio, and tell on stderr how it goes."""
-    began, size = time.monotonic(), 0
-    with closing(_audio(client, asked, text)) as parts:
+def _write(client: Client, asked: argparse.Namespace, text: str, file: BinaryIO) -> dict[str, Any]:
+    """Write the audio, and tell on stderr how it goes; returns that for ``--json``."""
+    kind: Format = asked.format or ENDINGS.get(Path(asked.out).suffix.lower(), "wav")
+    began, first_s, size = time.monotonic(), 0.0, 0
+    with closing(_audio(client, asked, text, kind)) as parts:
         for part in parts:
             if not size:
-                _say(f"first audio after {time.monotonic() - began:.2f} s")
+                first_s = time.monotonic() - began
+                _say(f"first audio after {first_s:.2f} s")
+                if client.weights == RANDOM:
+                    _say("the service's weights are random: this is noise, not speech")
             size += len(part)
             file.write(part)
             if asked.out == STANDARD:
                 file.flush()
     if asked.out != STANDARD:
         _mend_wav(file)
-    _say(f"{size} bytes after {time.monotonic() - began:.2f} s -> {asked.out}")
+    seconds = time.monotonic() - began
+    _say(f"{size} bytes after {seconds:.2f} s -> {asked.out}")
+    times = {"first_audio_s": round(first_s, 3), "seconds": round(seconds, 3)}
+    return {"format": kind, "bytes": size, "weights": client.weights, **times}
 
 
-def _audio(client: Client, asked: argparse.Namespace, text: str) -> Generator[bytes, None, None]:
-    kind: Format = asked.format or ENDINGS.get(Path(asked.out).suffix.lower(), "wav")
+def _audio(client: Client, asked: argparse.Namespace, text: str, kind: Format) -> Generator[bytes, None, None]:
     if asked.voice is not None:
         options = {"format": kind, "language": asked.language, "seed": asked.seed}
         if asked.stream:
@@ -113,11 +151,13 @@ def _audio(client: Client, asked: argparse.Namespace, text: str) -> Generator[by
         else:
             yield client.speech(text, asked.voice, **options)
     else:
+        reference = sys.stdin.buffer.read() if asked.reference == STANDARD else Path(asked.reference)
         options = {"format": kind, "language": asked.language or "auto", "seed": asked.seed}
+        options["x_vector_only"] = asked.x_vector_only
         if asked.stream:
-            yield from client.clone_stream(text, asked.reference, asked.ref_text, **options)
+            yield from client.clone_stream(text, reference, asked.ref_text, **options)
         else:
-            yield client.clone(text, asked.reference, asked.ref_text, **options)
+            yield client.clone(text, reference, asked.ref_text, **options)
 
 
 @contextmanager

@@ -6,15 +6,21 @@ import io
 import json
 import os
 import re
+import socket
+import subprocess
 import tarfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from space import REPOSITORY, Space
 
+from images.cloning import CLONE, VOICE
 from images.engine import Engine
 from images.hostsettings import read_host_settings
+from images.quickstart import by_hand
+from images.wav import read_wav, reference_voice
 
 pytestmark = pytest.mark.engine
 CANARY = "wheelwright-canary-7f3a9c"
@@ -153,6 +159,32 @@ def test_what_was_built_is_smoked_again_by_its_own_verb(built: Space) -> None:
     answer = built.images("smoke", "cpu")
     assert answer.status == 0
     assert "passed" in answer.out
+
+
+def test_the_lines_that_the_quickstart_prints_clone_a_voice(built: Space, engine: Engine) -> None:
+    out = built.root / "out"
+    out.mkdir()
+    (out / VOICE).write_bytes(reference_voice())
+    lines = "\n".join(by_hand(built.root, f"{REPOSITORY}:cpu", out, gpu=engine.gpu_runtime))
+    own = f"wheelwright-test-{uuid.uuid4().hex}"  # nothing of the user's
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for theirs, ours in {
+        "models:/models": f"{own}:/models",
+        "speech": own,
+        "127.0.0.1:8000:": f"127.0.0.1:{port}:",
+        "serve client": f"serve client --url http://127.0.0.1:{port}",
+    }.items():
+        assert theirs in lines
+        lines = lines.replace(theirs, ours)
+    try:
+        subprocess.run(["sh", "-ec", lines], cwd=built.root, check=True, timeout=180)
+    finally:
+        subprocess.run(["docker", "logs", own], check=False)
+        subprocess.run(["docker", "rm", "--force", own], check=False)
+        subprocess.run(["docker", "volume", "rm", "--force", own], check=True)
+    assert read_wav((out / CLONE).read_bytes()).faults(0.05, 60) == []
 
 
 def test_a_broken_service_fails_its_smoke_and_keeps_its_log(built: Space) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import uvicorn
 
 with warnings.catch_warnings():
     # It asks for httpx's successor, which the tests' other client code does not need.
@@ -31,6 +33,7 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 from serve.api.app import create_app
+from serve.client import Client
 from serve.service import Service
 from serve.settings import BARE_NAMES, read_settings
 from serve.tiny import write_tiny
@@ -118,6 +121,32 @@ def client(make_client: Callable[..., TestClient]) -> Iterator[TestClient]:
     with make_client(MAX_BODY_MIB="4") as made:
         wait_ready(made)
         yield made
+
+
+@pytest.fixture(scope="session")
+def url(make_client: Callable[..., TestClient], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an app listens, ready, that keeps voices."""
+    app = make_client(DATA_DIR=str(tmp_path_factory.mktemp("data"))).app
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        with Client(address) as client:
+            assert client.ready(60)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def reference(sound: Callable[..., bytes]) -> bytes:
+    """The file of a reference."""
+    return sound()
 
 
 def read_wav(content: bytes) -> np.ndarray:

@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
-import threading
-from contextlib import aclosing, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import pytest
 import soundfile
-import uvicorn
+from scripted import Script, answer, broken, endless, error
 
 import serve
 from serve import wire
-from serve.client import AsyncClient, Client, Item, Language, ServiceError, Unreachable
-from serve.settings import Settings
+from serve.async_client import AsyncVoices
+from serve.client import AsyncClient, Client, Item, Language, ServiceError, Unreachable, Voices
 from serve.speech import encoders
-from serve.verbs.client import main
 
 ROOT = Path(__file__).parents[2]
 SAID = "What the reference says."
-
-
-@pytest.fixture(scope="module")
-def app(make_client, tmp_path_factory):
-    data = {"DATA_DIR": str(tmp_path_factory.mktemp("data"))} if "data_dir" in Settings.model_fields else {}
-    return make_client(**data).app
-
-
-@pytest.fixture(scope="module")
-def url(app):
-    """Where the app listens, ready."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        with Client(address) as client:
-            assert client.ready(60)
-        yield address
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def reference(sound):
-    return sound()
 
 
 @pytest.fixture
@@ -69,7 +35,7 @@ def service(url):
 
 def test_it_imports_without_torch_and_numpy():
     script = """
-import sys
+import runpy, sys
 class Barred:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {"torch", "numpy", "soundfile", "fastapi", "pydantic", "transformers", "qwen_tts"}:
@@ -79,9 +45,40 @@ import serve
 assert "httpx" not in sys.modules
 serve.Client("http://127.0.0.1:1").close()
 serve.AsyncClient("http://127.0.0.1:1")
-import serve.verbs.client
+sys.argv = ["serve", "client", "--help"]
+runpy.run_module("serve", run_name="__main__")
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def methods(kind):
+    """Those that a caller sees, by name; what closes the one closes the other."""
+    found = {name: method for name, method in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"}
+    return {name.replace("aclose", "close"): method for name, method in found.items()}
+
+
+@pytest.mark.parametrize(("plain", "awaited"), [(Client, AsyncClient), (Voices, AsyncVoices)])
+def test_the_two_clients_are_one(plain, awaited):
+    ours, theirs = methods(plain), methods(awaited)
+    assert ours.keys() == theirs.keys()
+    for name, method in ours.items():
+        signature, other = inspect.signature(method), inspect.signature(theirs[name])
+        assert signature.parameters == other.parameters, name
+        streams = name.endswith("_stream")
+        assert inspect.iscoroutinefunction(theirs[name]) is not streams, name
+        if streams:
+            assert signature.return_annotation == "Generator[bytes, None, None]"
+            assert other.return_annotation == "AsyncGenerator[bytes, None]"
+        else:
+            assert signature.return_annotation == other.return_annotation, name
+
+
+def test_the_two_clients_begin_as_one():
+    assert inspect.signature(Client).parameters == inspect.signature(AsyncClient).parameters
+    with Client() as plain:
+        awaited = AsyncClient()
+        assert vars(plain).keys() == vars(awaited).keys()
+        asyncio.run(awaited.aclose())
 
 
 def test_the_package_offers_the_client_and_nothing_by_accident():
@@ -106,6 +103,45 @@ def test_clone(service, reference, samples, tmp_path):
     file = tmp_path / "voice.wav"
     file.write_bytes(reference)
     assert service.clone("Hello there.", file, SAID, language="en", seed=1) == made
+
+
+def test_the_likeness_alone(service, reference, samples):
+    options = {"x_vector_only": True, "seed": 1}
+    made = service.clone("Hello there.", reference, **options)
+    assert samples(made).size > 1000
+    assert made != service.clone("Hello there.", reference, SAID, seed=1)
+    with closing(service.clone_stream("Hello there.", reference, **options)) as parts:
+        assert samples(b"".join(parts)).size > 1000
+    own = Item("Hello.", reference=reference, x_vector_only=True)
+    batch = service.clone_batch([own, Item("Bye.")], reference=reference, x_vector_only=True)
+    assert all(samples(audio).size for audio in batch)
+    voice = service.voices.create("likeness", reference, x_vector_only=True, consent="Anna, by mail")
+    assert voice.ref_text is None
+    assert samples(service.speech("Hello.", voice.id, format="wav")).size
+    service.voices.delete(voice.id)
+
+
+def test_no_transcript_is_no_accident(service, reference):
+    for options, code in ({}, "half_a_reference"), ({"ref_text": SAID, "x_vector_only": True}, "useless_ref_text"):
+        for call in (
+            lambda: service.clone("Hello.", reference, **options),  # noqa: B023 - called at once
+            lambda: next(service.clone_stream("Hello.", reference, **options)),  # noqa: B023
+            lambda: service.voices.create("nobody", reference, consent="Yes.", **options),  # noqa: B023
+        ):
+            with pytest.raises(ServiceError) as caught:
+                call()
+            assert (caught.value.code, caught.value.field) == (code, "ref_text")
+        (error,) = service.clone_batch([Item("Hello.", reference=reference, **options)])
+        assert error.code == code
+
+
+def test_the_weights_are_told(service, reference):
+    service.languages()
+    assert service.weights is None
+    service.clone("Hello.", reference, SAID)
+    assert service.weights == "random"
+    service.languages()
+    assert service.weights == "random"
 
 
 def test_an_error_has_all_its_parts(service, reference):
@@ -149,6 +185,11 @@ def test_the_same_for_asyncio(url, reference, service, samples):
             batch = await client.clone_batch([Item("Hello."), Item(" ")], reference=reference, ref_text=SAID)
             with pytest.raises(ServiceError, match="names no language"):
                 await client.clone("Hello.", reference, SAID, language="xx")
+            likeness = await client.clone("Hello.", reference, x_vector_only=True, seed=1)
+            assert likeness == service.clone("Hello.", reference, x_vector_only=True, seed=1)
+            own = [Item("Hello.", reference=reference, x_vector_only=True)]
+            assert isinstance((await client.clone_batch(own, reference=reference, x_vector_only=True))[0], bytes)
+            assert client.weights == "random"
             return made, batch
 
     made, batch = asyncio.run(ask())
@@ -158,16 +199,13 @@ def test_the_same_for_asyncio(url, reference, service, samples):
     assert batch[1].code == "no_text"
 
 
-# Of the routes that other parts bring: these run as soon as the app has them.
-
-
-def test_contract_clone_stream(service, reference, samples):
+def test_clone_stream(service, reference, samples):
     with closing(service.clone_stream("Hello there.", reference, SAID, language="en", seed=1)) as parts:
         made = b"".join(parts)
     assert samples(made).size > 1000
 
 
-def test_contract_clone_stream_asyncio(url, reference, samples):
+def test_clone_stream_asyncio(url, reference, samples):
 
     async def ask():
         async with AsyncClient(url) as client, aclosing(client.clone_stream("Hi.", reference, SAID)) as parts:
@@ -176,9 +214,9 @@ def test_contract_clone_stream_asyncio(url, reference, samples):
     assert samples(asyncio.run(ask())).size > 1000
 
 
-def test_contract_voices(service, reference):
+def test_voices(service, reference):
     made = service.voices.create("anna", reference, SAID, consent="Anna, by mail, 2025-03-01", language="en")
-    assert (made.name, made.ref_text) == ("anna", SAID)
+    assert (made.name, made.ref_text, made.consent) == ("anna", SAID, "Anna, by mail, 2025-03-01")
     assert made in service.voices.list()
     assert service.voices.get("anna") == service.voices.get(made.id) == made
     service.voices.delete("anna")
@@ -189,7 +227,7 @@ def test_contract_voices(service, reference):
 
 
 @pytest.mark.parametrize("kind", get_args(wire.Format))
-def test_contract_speech(service, reference, kind):
+def test_speech(service, reference, kind):
     voice = service.voices.create(f"for-{kind}", reference, SAID, consent="Anna, by mail", language="en")
     made = service.speech("Hello there.", voice.name, format=kind, seed=1)
     assert len(made) > 1000
@@ -198,12 +236,16 @@ def test_contract_speech(service, reference, kind):
     assert b"".join(service.speech_stream("Hello there.", voice.id, format=kind, language="de"))
 
 
-def test_contract_speech_asyncio(url, reference):
+def test_speech_asyncio(url, reference):
 
     async def ask():
         async with AsyncClient(url) as client:
-            voice = await client.voices.create("for-async", reference, SAID, consent="Anna, by mail")
+            voice = await client.voices.create("for-async", reference, SAID, consent="Anna, by mail", language="en")
+            assert (voice.ref_text, voice.consent, voice.language) == (SAID, "Anna, by mail", "english")
             assert voice in await client.voices.list()
+            assert await client.voices.get(voice.id) == voice
+            likeness = await client.voices.create("likeness", reference, x_vector_only=True, consent="Anna, by mail")
+            await client.voices.delete(likeness.name)
             whole = await client.speech("Hello.", voice.name, format="wav")
             async with aclosing(client.speech_stream("Hello.", voice.name, format="wav")) as parts:
                 first = await anext(parts)
@@ -212,84 +254,6 @@ def test_contract_speech_asyncio(url, reference):
 
     whole, first = asyncio.run(ask())
     assert whole[:4] == first[:4] == b"RIFF"
-
-
-class Script:
-    """A server that gives the next answer of a list to each request, and keeps what it was asked."""
-
-    def __init__(self, *answers) -> None:
-        self.answers = list(answers)
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.connections: set[tuple[str, int]] = set()
-        self.hung_up = threading.Event()
-
-    @contextmanager
-    def serve(self):
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                script.asked.append((self.command, self.path, headers, body))
-                script.connections.add(self.client_address)
-                script.answers.pop(0)(self, script)
-
-            do_POST = do_DELETE = do_GET  # noqa: N815 - http.server looks for these names
-
-            def log_message(self, *_args):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-
-
-def answer(status, content=b"", **headers):
-    def give(handler, _script):
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return give
-
-
-def error(status, code, **headers):
-    told = {"code": code, "message": "no", "field": None, "remedy": "wait"}
-    return answer(status, json.dumps({"error": told}).encode(), **headers)
-
-
-def endless(handler, script):
-    """Chunks until the other side hangs up."""
-    handler.send_response(200)
-    handler.send_header("Transfer-Encoding", "chunked")
-    handler.end_headers()
-    handler.close_connection = True
-    try:
-        while True:
-            handler.wfile.write(b"400\r\n" + b"x" * 1024 + b"\r\n")
-    except OSError:
-        script.hung_up.set()
-
-
-def broken(handler, _script):
-    """A chunk, and then the connection is cut."""
-    handler.send_response(200)
-    handler.send_header("Transfer-Encoding", "chunked")
-    handler.end_headers()
-    handler.wfile.write(b"4\r\nRIFF\r\n")
-    handler.close_connection = True
 
 
 def test_it_comes_back_when_it_is_told_to():
@@ -443,136 +407,3 @@ def test_a_url_that_is_none(url):
 
 def test_names_in_paths_are_quoted():
     assert wire.voice("GET", "a/../b?c#d é").path == "/v1/audio/voices/a%2F..%2Fb%3Fc%23d%20%C3%A9"
-
-
-# The verb.
-
-
-@pytest.fixture
-def shell(url, reference, tmp_path):
-    file = tmp_path / "voice.wav"
-    file.write_bytes(reference)
-    return ["--url", url, "--reference", str(file), "--ref-text", SAID, "--language", "en", "--seed", "1"]
-
-
-def test_from_the_shell_to_a_file(shell, service, reference, tmp_path, capsys):
-    out = tmp_path / "clone.wav"
-    out.write_bytes(b"older")
-    assert main([*shell, "--text", "Hello there.", "--out", str(out), "--wait", "5"]) == 0
-    assert out.read_bytes() == service.clone("Hello there.", reference, SAID, language="en", seed=1)
-    ordinary = tmp_path / "voice.wav"
-    assert out.stat().st_mode == ordinary.stat().st_mode
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "first audio after" in told.err
-    assert {path.name for path in tmp_path.iterdir()} == {"clone.wav", "voice.wav"}
-
-
-def test_text_from_standard_input_and_audio_to_standard_output(shell, tmp_path):
-    made = subprocess.run(
-        [sys.executable, "-m", "serve.verbs.client", *shell, "--text", "-", "--out", "-"],
-        input=b"Hello there.",
-        capture_output=True,
-        check=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert soundfile.info(io.BytesIO(made.stdout)).samplerate == 24_000
-
-
-def test_a_refusal_leaves_the_file_as_it_was(shell, tmp_path, capsys):
-    out = tmp_path / "clone.wav"
-    out.write_bytes(b"older")
-    assert main([*shell, "--text", " ", "--out", str(out)]) == 1
-    assert out.read_bytes() == b"older"
-    told = capsys.readouterr().err
-    assert "(text) [422 no_text]" in told
-    assert "remedy: " in told
-    assert {path.name for path in tmp_path.iterdir()} == {"clone.wav", "voice.wav"}
-
-
-def test_exit_statuses(shell, tmp_path, free_port, capsys):
-    asked = ["--text", "Hello.", "--out", str(tmp_path / "x.wav")]
-    away = ["--url", f"http://127.0.0.1:{free_port}"]
-    assert main([*shell, *asked, *away]) == 3
-    assert main([*shell, *asked, *away, "--wait", "0.01"]) == 3
-    assert main([*shell, *asked, "--reference", str(tmp_path / "none.wav")]) == 2
-    assert main([*shell, *asked, "--url", "nonsense"]) == 2
-    assert main([*shell, "--text", "x", "--out", str(tmp_path / "none" / "x.wav")]) == 2
-    assert not (tmp_path / "x.wav").exists()
-    for usage in ([], asked, [*asked, "--voice", "anna", "--ref-text", "x"], [*shell, *asked, "--format", "aiff"]):
-        with pytest.raises(SystemExit) as caught:
-            main(usage)
-        assert caught.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_stream_to_a_file_has_its_length_or_is_no_file(tmp_path, reference):
-    encoder = encoders.make_encoder("wav")
-    content = encoder.write(np.zeros(2400, np.float32)) + encoder.close()
-    script = Script(answer(200, content), broken)
-    file = tmp_path / "voice.wav"
-    file.write_bytes(reference)
-    out = tmp_path / "clone.wav"
-    with script.serve() as url:
-        asked = ["--url", url, "--reference", str(file), "--ref-text", SAID, "--text", "x", "--stream", "--out"]
-        assert main([*asked, str(out)]) == 0
-        made = out.read_bytes()
-        assert int.from_bytes(made[4:8], "little") == len(made) - 8
-        assert int.from_bytes(made[40:44], "little") == len(made) - 44 == 4800
-        assert main([*asked, str(out)]) == 3
-    assert out.read_bytes() == made
-
-
-@pytest.mark.parametrize(
-    ("out", "options", "kind"),
-    [("a.mp3", [], "mp3"), ("a.OGG", [], "opus"), ("a", [], "wav"), ("a.wav", ["--format", "flac"], "flac")],
-)
-def test_the_ending_tells_the_format(out, options, kind, tmp_path):
-    models = json.dumps({"data": [{"id": "qwen3"}]}).encode()
-    script = Script(answer(200, models), answer(200, b"sound"))
-    with script.serve() as url:
-        asked = ["--url", url, "--voice", "anna", "--text", "Hello.", "--out", str(tmp_path / out)]
-        assert main([*asked, *options]) == 0
-    expected = {"model": "qwen3", "input": "Hello.", "voice": "anna", "response_format": kind}
-    assert json.loads(script.asked[1][3]) == expected
-
-
-# docs/client.md.
-
-PAGE = (ROOT / "docs/client.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-
-
-@pytest.fixture
-def folder(tmp_path, reference, monkeypatch):
-    (tmp_path / "voice.wav").write_bytes(reference)
-    (tmp_path / "story.txt").write_text("A story.")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=[f"block{number}" for number in range(len(BLOCKS))])
-def test_the_pages_examples(url, folder, block):
-    assert "http://127.0.0.1:8000" in block
-    exec(compile(block.replace("http://127.0.0.1:8000", url), "docs/client.md", "exec"), {"__name__": "example"})
-    assert all(file.stat().st_size for file in folder.iterdir())
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_the_pages_commands(url, service, reference, folder, line, monkeypatch):
-    program, _, fed = line.partition(" < ")
-    words = shlex.split(program)
-    assert words[:4] == ["python", "-m", "serve", "client"]
-    if fed:
-        monkeypatch.setattr("sys.stdin", io.StringIO((folder / fed).read_text()))
-    kept = [service.voices.create("anna", reference, SAID, consent="Anna, by mail")] if "--voice" in words else []
-    assert main([*words[4:], "--url", url]) == 0
-    for voice in kept:
-        service.voices.delete(voice.id)
-    assert (folder / words[words.index("--out") + 1]).stat().st_size > 100
-
-
-def test_the_page_has_examples():
-    assert (len(BLOCKS), len(LINES)) == (4, 3)

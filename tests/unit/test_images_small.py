@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from images.bake import BuildError, bake, failing_step
 from images.compiling import compiled_wheel, keep_wheel
 from images.planned import Workspace, default_targets, load_planned, select_targets, split_names
 from images.proving import flash_serves
+from images.quickstart import by_hand
 from images.table import Column, format_table
 from images.wav import RATE, read_wav, reference_voice, write_wav
 from matrix.errors import UsageError, WheelwrightError
@@ -50,6 +52,18 @@ def test_faults_name_each_thing_that_is_wrong() -> None:
     assert loud.faults(0, 3) == ["100% of the samples are at full scale"]
     with pytest.raises(ValueError, match="not a PCM WAV file"):
         read_wav(b"RIFF....junk")
+
+
+@pytest.mark.parametrize(("python", "shown"), [(".venv/bin/python", ".venv/bin/python"), ("/usr/bin/python3",) * 2])
+def test_the_lines_by_hand_can_be_pasted_in_the_checkout(
+    python: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / python))
+    _, service, client, _ = by_hand(tmp_path, "wheelwright:cpu", Path("my out"), gpu=True)
+    assert "--gpus all -p 127.0.0.1:8000:8000 " in service
+    assert "--gpus" not in by_hand(tmp_path, "wheelwright:cpu", Path("out"), gpu=False)[1]
+    assert client.startswith(f"{shown} -m serve client --wait 60 ")
+    assert shlex.split(client)[-2:] == ["--out", "my out/clone.wav"]
 
 
 def test_names_may_be_separated_by_commas() -> None:
