@@ -8,7 +8,7 @@ import os
 import sys
 from typing import NoReturn
 
-from serve.errors import INTERRUPTED, StartError
+from serve.errors import INTERRUPTED, SettingsError, StartError
 from serve.verbs import VERBS, run_verb
 
 
@@ -47,6 +47,12 @@ def leave(status: int) -> NoReturn:
 if __name__ == "__main__":
     try:
         leave(main())
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "serve":
+            raise
+        print(f"error: the package of {error.name} is not installed, and the service needs it", file=sys.stderr)
+        print("  remedy: install serve/requirements.in, or run an image; `client` needs httpx alone", file=sys.stderr)
+        sys.exit(SettingsError.exit_code)
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -258,3 +258,14 @@ def test_the_pages_commands(url, service, reference, folder, line, monkeypatch):
 
 def test_the_page_has_examples():
     assert (len(BLOCKS), len(LINES)) == (5, 4)
+
+
+@pytest.mark.parametrize(("arguments", "missing"), [((), "pydantic"), (("client", "--help"), "httpx")])
+def test_what_is_not_installed_is_named(arguments, missing, pytestconfig):
+    command = [sys.executable, "-S", "-m", "serve", *arguments]  # -S: nothing is installed
+    environment = {"PYTHONPATH": str(pytestconfig.rootpath)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the package of {missing} is not installed")
+    assert "remedy: " in done.stderr
+    assert "Traceback" not in done.stderr
