@@ -29,7 +29,10 @@ def create_app(service: Service) -> FastAPI:
         service.close()
 
     # No /docs page: it would load scripts from someone else's host. /openapi.json is there.
-    app = FastAPI(title="Wheelwright speech service", docs_url=None, redoc_url=None, lifespan=lifespan)
+    # No redirect from /clone/ to /clone: behind a proxy that ends TLS it would name http://, and the body goes twice.
+    app = FastAPI(
+        title="Wheelwright speech service", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     add_keys(app, service.settings)  # inside the guard
     app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes)
     app.add_middleware(Requests, metrics=service.metrics)  # the last added is the outermost

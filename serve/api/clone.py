@@ -10,7 +10,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body, refuse_useless_transcript
+from serve.api.bodies import (
+    TEXT_FIELD,
+    describe_bodies,
+    describe_json,
+    read_body,
+    read_json,
+    refuse_useless_transcript,
+)
 from serve.api.callers import caller_of
 from serve.api.http import as_json
 from serve.api.leaving import until_gone
@@ -27,6 +34,11 @@ from serve.speech.uploads import decode_reference
 
 FILE_FIELD = "ref_audio"
 EXAMPLE = {"text": "Hello.", "language": "en", "ref_text": "What is said in it."}
+BATCH_EXAMPLE = {
+    "items": [{"text": "Good morning.", "language": "en"}, {"text": "Guten Morgen.", "language": "de"}],
+    "ref_audio_base64": "UklGRi...",
+    "ref_text": "What is said in it.",
+}
 # A transcript of 30 s of speech has about 500 characters.
 MAX_REF_TEXT_CHARS = 2000
 # The seeds of a batch's items: more apart than one text has pieces.
@@ -64,9 +76,16 @@ def add_routes(app: FastAPI, service: Service) -> None:
             request, parts, body.response_format, stream=body.stream, headers=weights_header(service)
         )
 
-    @app.post("/clone-batch", response_model_exclude_unset=True, responses=ERRORS)
-    async def clone_batch(body: BatchRequest, request: Request, response: Response) -> BatchAnswer:
+    @app.post(
+        "/clone-batch",
+        response_model_exclude_unset=True,
+        responses=ERRORS,
+        openapi_extra={"requestBody": describe_json(BatchRequest, BATCH_EXAMPLE)},
+    )
+    async def clone_batch(request: Request, response: Response) -> BatchAnswer:
         """Say several texts; each has its own status, and one that fails does not hold up the others."""
+        most = service.settings.max_text_chars + MAX_REF_TEXT_CHARS
+        body = await read_json(request, BatchRequest, most_chars=(service.settings.max_items + 1) * most)
         if len(body.items) > service.settings.max_items:
             message = f"items has {len(body.items)} entries; at most {service.settings.max_items} are accepted"
             raise invalid("too_many_items", message, "items", "send them in several requests")

@@ -9,10 +9,11 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from serve.api.bodies import describe_json, read_json
 from serve.api.callers import caller_of
-from serve.api.schemas import ErrorAnswer
+from serve.api.schemas import ErrorAnswer, StrictRequest
 from serve.api.sounding import weights_header
 from serve.api.spoken import SpokenAnswer, as_events, as_file, first_samples
 from serve.api.voices import store_of
@@ -24,7 +25,7 @@ from serve.speech.encoders import MEDIA_TYPES, Format, make_encoder
 from serve.speech.languages import resolve_language
 from serve.speech.text import clean_text
 
-STATUSES = (400, 401, 404, 409, 413, 422, 429, 500, 503, 504)
+STATUSES = (400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 AUDIO_ANSWER: dict[str, Any] = {
     "description": "speech, 24 kHz mono, which leaves while it is made",
@@ -57,16 +58,8 @@ VoiceName = Annotated[
 ]
 
 
-class SpeechRequest(BaseModel):
+class SpeechRequest(StrictRequest):
     """OpenAI's request for speech; ``language`` and ``seed`` are this service's own."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={
-            "examples": [{"model": DEFAULT_MODEL, "input": "Hello.", "voice": "anna", "response_format": "wav"}]
-        },
-    )
 
     model: str = Field(description="see GET /v1/models")
     input: str = Field(description="what to say")
@@ -102,9 +95,17 @@ def add_routes(app: FastAPI, service: Service) -> None:
     names = model_names(service)
     model = ModelAnswer(id=names[0], created=int(time.time()), owned_by="wheelwright")
 
-    @app.post("/v1/audio/speech", response_class=Response, responses={**ERRORS, 200: AUDIO_ANSWER})
-    async def speech(body: SpeechRequest, request: Request) -> Response:
+    example = {"model": names[0], "input": "Hello.", "voice": "anna", "response_format": "wav"}
+
+    @app.post(
+        "/v1/audio/speech",
+        response_class=Response,
+        responses={**ERRORS, 200: AUDIO_ANSWER},
+        openapi_extra={"requestBody": describe_json(SpeechRequest, example)},
+    )
+    async def speech(request: Request) -> Response:
         """Say a text with a voice that is kept here. The audio leaves while it is made."""
+        body = await read_json(request, SpeechRequest, most_chars=2 * service.settings.max_text_chars)
         _check_supported(body)
         _check_model(body.model, names, "model")
         service.state.refuse_unless_ready()
