@@ -34,7 +34,7 @@ def create_app(service: Service) -> FastAPI:
         title="Wheelwright speech service", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
     )
     add_keys(app, service.settings)  # inside the guard
-    app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes)
+    app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes, body_s=service.settings.deadline_s)
     app.add_middleware(Requests, metrics=service.metrics)  # the last added is the outermost
     add_error_handlers(app)
     _add_probes(app, service)

@@ -22,10 +22,10 @@ from serve.api.callers import caller_of
 from serve.api.http import as_json
 from serve.api.leaving import until_gone
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneFields, CloneRequest, ErrorAnswer
-from serve.api.sounding import answer_sound, collect, weights_header
+from serve.api.sounding import answer_sound, as_whole_file, weights_header
 from serve.errors import ServiceError, invalid
 from serve.service import Service
-from serve.speech.audio import AudioLimits, Sound, encode_wav
+from serve.speech.audio import AudioLimits, Sound
 from serve.speech.cloning import MOST_SEED, Reference, Utterance
 from serve.speech.encoders import MEDIA_TYPES
 from serve.speech.languages import resolve_language
@@ -43,7 +43,7 @@ BATCH_EXAMPLE = {
 MAX_REF_TEXT_CHARS = 2000
 # The seeds of a batch's items: more apart than one text has pieces.
 SEED_STEP = 4096
-STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
+STATUSES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 
 
@@ -69,12 +69,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
             max_audio_bytes=service.settings.max_audio_bytes,
             max_field_bytes=4 * service.settings.max_text_chars,  # UTF-8 has up to four bytes a character
         )
-        with service.admit():
-            utterance = await asyncio.to_thread(Reader(service).utterance, body, audio)
-        parts = service.speak(utterance, client=caller_of(request).client, seed=body.seed, stream=body.stream)
-        return await answer_sound(
-            request, parts, body.response_format, stream=body.stream, headers=weights_header(service)
-        )
+
+        def read() -> Utterance:
+            return Reader(service).utterance(body, audio)
+
+        return await answer_sound(request, service, read, body.response_format, seed=body.seed, stream=body.stream)
 
     @app.post(
         "/clone-batch",
@@ -151,7 +150,7 @@ async def _speak_all(
             return utterance.within(f"items.{index}")
         own = None if seed is None else (seed + index * SEED_STEP) % MOST_SEED
         try:
-            return encode_wav(await collect(service.speak_admitted(utterance, client=client, seed=own)))
+            return await as_whole_file(service.speak(utterance, client=client, seed=own), "wav")
         except ServiceError as error:
             return error.within(f"items.{index}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 CODES: Mapping[int, tuple[str, str]] = {
     HTTPStatus.NOT_FOUND: ("not_found", "see /openapi.json for the routes"),
     HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "see /openapi.json for the routes"),
+    HTTPStatus.REQUEST_TIMEOUT: ("body_too_slow", "send it faster, or send less"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "send less, or raise WW_MAX_BODY_MIB"),
 }
 CUT_OFF = "the service shut down before the request was complete"
@@ -71,6 +73,7 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
         raise error
     code, remedy = CODES.get(error.status_code, ("http_error", None))
     answer = error_response(ServiceError(error.status_code, code, str(error.detail), remedy=remedy))
+    answer.headers.update(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework's own names the first route's alone
         answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer
@@ -85,9 +88,11 @@ def _methods(request: Request) -> set[str]:
 class Guard:
     """Refuses bodies before they are read, and turns defects into a 500."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_s: float) -> None:
+        """Take the app, the most bytes of a body, and the seconds that a body may take to come."""
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,12 +138,20 @@ class Guard:
             raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message, remedy=remedy)
 
     def _limited(self, receive: Receive) -> Receive:
-        """``receive`` for bodies without a declared length, or with one that lies."""
+        """``receive`` for bodies without a declared length, or with one that lies, or that come too slowly."""
         received = 0
+        deadline: float | None = time.monotonic() + self.body_s
 
         async def limited() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, deadline
+            try:
+                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                what = f"the body did not come within {self.body_s:g} s (WW_DEADLINE_S)"
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, what, {"Connection": "close"}) from None
+            if not message.get("more_body"):
+                deadline = None  # what comes now is the caller's leaving, and takes as long as the answer
             received += len(message.get("body", b""))
             if received > self.max_body_bytes:
                 # FastAPI takes any exception while it reads a body for bad JSON, except this one.

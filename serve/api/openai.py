@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -14,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from serve.api.bodies import describe_json, read_json
 from serve.api.callers import caller_of
 from serve.api.schemas import ErrorAnswer, StrictRequest
-from serve.api.sounding import weights_header
-from serve.api.spoken import SpokenAnswer, as_events, as_file, first_samples
+from serve.api.sounding import answer_sound, weights_header
+from serve.api.spoken import SpokenAnswer, as_events, first_samples
 from serve.api.voices import store_of
 from serve.checkpoint import DEFAULT_MODEL
 from serve.errors import ServiceError
@@ -25,7 +24,7 @@ from serve.speech.encoders import MEDIA_TYPES, Format, make_encoder
 from serve.speech.languages import resolve_language
 from serve.speech.text import clean_text
 
-STATUSES = (400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 504)
+STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 AUDIO_ANSWER: dict[str, Any] = {
     "description": "speech, 24 kHz mono, which leaves while it is made",
@@ -108,21 +107,21 @@ def add_routes(app: FastAPI, service: Service) -> None:
         body = await read_json(request, SpeechRequest, most_chars=2 * service.settings.max_text_chars)
         _check_supported(body)
         _check_model(body.model, names, "model")
-        service.state.refuse_unless_ready()
-        encoder = make_encoder(body.response_format)
         text = clean_text(body.input, service.settings.max_text_chars, "input")
         caller = caller_of(request)
-        voice = await asyncio.to_thread(store_of(request).reference, body.voice, caller.id, "voice")
-        facts = service.running.facts if service.running else None
-        known = facts.languages if facts else ()
-        language = resolve_language(body.language or voice.info.language, known, "language")
-        utterance = Utterance(text, language, Reference(voice.sound, voice.info.transcript))
-        spoken = service.speak(utterance, client=caller.client, seed=body.seed, stream=True)
+
+        def read() -> Utterance:
+            voice = store_of(request).reference(body.voice, caller.id, "voice")
+            known = service.running.facts.languages if service.running else ()
+            language = resolve_language(body.language or voice.info.language, known, "language")
+            return Utterance(text, language, Reference(voice.sound, voice.info.transcript))
+
+        if body.stream_format == "audio":
+            return await answer_sound(request, service, read, body.response_format, seed=body.seed, stream=True)
+        spoken = service.stream(read, client=caller.client, seed=body.seed)
         first = await first_samples(request, spoken)
-        headers = weights_header(service)
-        if body.stream_format == "sse":
-            return SpokenAnswer(as_events(first, spoken, encoder, len(text)), spoken, EVENTS, headers)
-        return SpokenAnswer(as_file(first, spoken, encoder), spoken, MEDIA_TYPES[body.response_format], headers)
+        events = as_events(first, spoken, make_encoder(body.response_format), len(text))
+        return SpokenAnswer(events, spoken, EVENTS, weights_header(service), service.settings.deadline_s)
 
     @app.get("/v1/models", responses={401: {"model": ErrorAnswer}, 429: {"model": ErrorAnswer}})
     async def list_models() -> ModelsAnswer:
