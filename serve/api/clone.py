@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from serve.api.bodies import (
+    EXAMPLE_AUDIO,
     TEXT_FIELD,
     describe_bodies,
     describe_json,
@@ -36,7 +37,7 @@ FILE_FIELD = "ref_audio"
 EXAMPLE = {"text": "Hello.", "language": "en", "ref_text": "What is said in it."}
 BATCH_EXAMPLE = {
     "items": [{"text": "Good morning.", "language": "en"}, {"text": "Guten Morgen.", "language": "de"}],
-    "ref_audio_base64": "UklGRi...",
+    TEXT_FIELD: EXAMPLE_AUDIO,
     "ref_text": "What is said in it.",
 }
 # A transcript of 30 s of speech has about 500 characters.

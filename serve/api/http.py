@@ -19,7 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.leaving import client_gone
-from serve.api.requests import note_error
+from serve.api.requests import note_error, route_of
 from serve.errors import ServiceError
 from serve.logs import log_defect
 
@@ -122,7 +122,7 @@ class Guard:
             if isinstance(error, ClientDisconnect):  # in the middle of its body: only the log sees the answer
                 error = client_gone()
             if not isinstance(error, ServiceError):
-                log_defect(log, f"a defect in {scope['method']} {scope['path']!r}", error)
+                log_defect(log, f"a defect in {scope['method']} {route_of(scope)!r}", error)
                 error = ServiceError(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log"
                 )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from serve.api.bodies import describe_json, read_json
 from serve.api.callers import caller_of
-from serve.api.schemas import ErrorAnswer, StrictRequest
+from serve.api.schemas import WITH_KEYS, ErrorAnswer, StrictRequest
 from serve.api.sounding import answer_sound, weights_header
 from serve.api.spoken import SpokenAnswer, as_events, first_samples
 from serve.api.voices import store_of
@@ -123,12 +123,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
         events = as_events(first, spoken, make_encoder(body.response_format), len(text))
         return SpokenAnswer(events, spoken, EVENTS, weights_header(service), service.settings.deadline_s)
 
-    @app.get("/v1/models", responses={401: {"model": ErrorAnswer}, 429: {"model": ErrorAnswer}})
+    @app.get("/v1/models", responses=WITH_KEYS)
     async def list_models() -> ModelsAnswer:
         """The model that speaks here; listed while it is loading, too."""
         return ModelsAnswer(data=[model])
 
-    @app.get("/v1/models/{name:path}", responses={status: ERRORS[status] for status in (401, 404, 429)})
+    @app.get("/v1/models/{name:path}", responses={**WITH_KEYS, 404: {"model": ErrorAnswer}})
     async def show_model(name: str) -> ModelAnswer:
         """One model."""
         _check_model(name, names, None)

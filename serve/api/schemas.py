@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -82,6 +82,10 @@ class ErrorAnswer(BaseModel):
     """Every error of this service."""
 
     error: ErrorDetail
+
+
+# What a route answers where keys are asked for, beside what it answers itself.
+WITH_KEYS: Final[dict[int | str, dict[str, Any]]] = {status: {"model": ErrorAnswer} for status in (401, 429)}
 
 
 class BatchResult(BaseModel):
