@@ -64,6 +64,15 @@ def test_the_pieces_of_a_text_share_a_batch_and_are_heard_in_order_with_pauses()
     assert not parts[2].any()
 
 
+def test_pieces_without_a_letter_or_digit_are_passed_over():
+    engine = PlayedEngine()
+    (parts,) = say(engine, utterance(f"{'One. ' * 30}\n{'- ' * 700}\n{'Two. ' * 30}\n{'…' * 1200}"))
+    assert [text.split()[0] for text in engine.batches[0]] == ["One.", "Two."]
+    assert sum(map(len, engine.batches)) == 2
+    assert [part.size for part in parts if part.any()] == [PART] * 4
+    assert parts[-1].any()
+
+
 def test_the_same_words_in_other_audio_are_another_prompt():
     engine = PlayedEngine()
     say(engine, *(utterance("x", digest=digest) for digest in ("1", "2", "1")))
