@@ -59,8 +59,12 @@ class DrainingServer(uvicorn.Server):
             if expired and self.service.pending:
                 log.warning("%s requests are cut off: WW_DRAIN_S is over", self.service.pending)
                 self.service.cut_off()
-            return expired or self.service.pending == 0
+            return expired or not (self.service.pending or self._is_sending())
         return await super().on_tick(counter)
+
+    def _is_sending(self) -> bool:
+        """Whether callers who read slowly have not got all of their answers."""
+        return any(connection.transport.get_write_buffer_size() for connection in self.server_state.connections)
 
     def exit_status(self) -> int:
         """0 after SIGTERM, 130 after Ctrl-C, the error's own after a failed start."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ from serve.speech.audio import OUTPUT_RATE, Samples
 from serve.speech.cloning import Utterance, Wish, speak
 from serve.speech.observer import Observer
 from serve.speech.prompts import Prompts
-from serve.speech.scheduler import Limits, Scheduler
+from serve.speech.scheduler import Limits, Scheduler, engine_lost
 from serve.state import State
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: it happens in the loading thread
@@ -82,10 +82,29 @@ class Service:
         finally:
             self.pending -= 1
 
+    async def stream(
+        self, read: Callable[[], Utterance], *, client: str, seed: int | None = None
+    ) -> AsyncGenerator[Samples, None]:
+        """Admit a request, read what it wants, and speak while it is made; see ``speak``.
+
+        Args:
+            read: gives the utterance, checked; called in a thread.
+            client: as for ``speak``.
+            seed: as for ``speak``.
+
+        Raises:
+            ServiceError: of ``admit``, ``read`` and ``speak``.
+        """
+        with self.admit():
+            utterance = await asyncio.to_thread(read)
+            async with aclosing(self.speak(utterance, client=client, seed=seed, stream=True)) as parts:
+                async for samples in parts:
+                    yield samples
+
     async def speak(
         self, utterance: Utterance, *, client: str, seed: int | None = None, stream: bool = False
     ) -> AsyncGenerator[Samples, None]:
-        """Speak; closing the generator early cancels what is not made yet.
+        """Speak for a request that is admitted; closing the generator early cancels what is not made yet.
 
         Args:
             utterance: read and checked.
@@ -99,15 +118,6 @@ class Service:
         Raises:
             ServiceError: before the first samples, or later; nothing is retried after samples of a piece were given.
         """
-        with self.admit():
-            async with aclosing(self.speak_admitted(utterance, client=client, seed=seed, stream=stream)) as parts:
-                async for samples in parts:
-                    yield samples
-
-    async def speak_admitted(
-        self, utterance: Utterance, *, client: str, seed: int | None = None, stream: bool = False
-    ) -> AsyncGenerator[Samples, None]:
-        """As ``speak``, for a request that is admitted already."""
         running = self.running
         if running is None:
             raise RuntimeError("admitted before the model is loaded")
@@ -172,7 +182,8 @@ class Service:
         """The engine will not work again: not live any more, and the process ends."""
         log.critical("the engine is lost: %s", error)
         self.state.fail(StartError(f"the engine is lost: {error}", remedy="restart the service"))
-        self.cut_off()
+        if self.running is not None:
+            self.running.scheduler.close(engine_lost())
 
     def _load(self) -> None:
         """Every phase of the start; whatever fails is kept in the state, and `serve.server` ends the process."""

@@ -67,8 +67,10 @@ class Settings(BaseSettings):
         "BATCH_WINDOW_MS", 20.0, "how long an idle engine waits for more", ge=0, le=10_000
     )
     deadline_s: float = _setting("DEADLINE_S", 600.0, "seconds that a request gets; then 504", gt=0, le=86_400)
-    hang_s: float = _setting("HANG_S", 120.0, "seconds without a frame until the engine is taken for hung", gt=0)
-    prompt_cache_mib: float = _setting("PROMPT_CACHE_MIB", 64.0, "encoded voices that are kept, MiB", ge=0)
+    hang_s: float = _setting(
+        "HANG_S", 120.0, "seconds without a frame until the engine is taken for hung", gt=0, le=86_400
+    )
+    prompt_cache_mib: float = _setting("PROMPT_CACHE_MIB", 64.0, "encoded voices that are kept, MiB", ge=0, le=2**20)
     max_waiting: int = _setting("MAX_WAITING", 32, "most requests that run or wait", ge=1, le=10_000)
     data_dir: Path | None = _setting("DATA_DIR", None, "folder of the voices; unset: /data, if it can be written")
     max_voices: int = _setting("MAX_VOICES", 100, "most voices of one key", ge=1, le=100_000)

@@ -14,7 +14,7 @@ from serve.api import clone, openai, operations, voices
 from serve.api.gate import add_keys
 from serve.api.http import Guard, add_error_handlers
 from serve.api.requests import Requests
-from serve.api.schemas import LanguagesAnswer
+from serve.api.schemas import WITH_KEYS, ErrorAnswer, LanguagesAnswer
 from serve.service import Service
 from serve.speech.languages import CODES
 
@@ -29,9 +29,20 @@ def create_app(service: Service) -> FastAPI:
         service.close()
 
     # No /docs page: it would load scripts from someone else's host. /openapi.json is there.
-    app = FastAPI(title="Wheelwright speech service", docs_url=None, redoc_url=None, lifespan=lifespan)
+    # What is refused by its head, and defects: of the routes' own lists these are no part.
+    of_any_route: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (413, 415, 500)}
+    # No redirect from /clone/ to /clone: behind a proxy that ends TLS it would name http://, and the body goes twice.
+    app = FastAPI(
+        title="Wheelwright speech service",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        responses=of_any_route,
+        lifespan=lifespan,
+    )
     add_keys(app, service.settings)  # inside the guard
-    app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes)
+    app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes, body_s=service.settings.deadline_s)
     app.add_middleware(Requests, metrics=service.metrics)  # the last added is the outermost
     add_error_handlers(app)
     _add_probes(app, service)
@@ -43,24 +54,26 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/live")
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"description": "not so: how far it is, beside an `error`"}}
+
+    @app.get("/live", responses=not_ready)
     async def live() -> JSONResponse:
         """200 while the process is worth keeping, from the first moment on, loading included."""
         failed = service.state.status == "failed"
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
         return _until_ready(service, {"status": "failed" if failed else "live"}, status)
 
-    @app.get("/ready")
+    @app.get("/ready", responses=not_ready)
     async def ready() -> JSONResponse:
         """200 when requests are taken; 503 before and after, with how far the start is."""
         return _until_ready(service, service.state.snapshot())
 
-    @app.get("/health")
+    @app.get("/health", responses=not_ready)
     async def health() -> JSONResponse:
         """What runs and why: attention, dtypes, device, weights, image. 503 until ready."""
         return _until_ready(service, service.health())
 
-    @app.get("/languages")
+    @app.get("/languages", responses=WITH_KEYS)
     async def languages() -> LanguagesAnswer:
         """The languages that ``language`` accepts, besides ``auto``."""
         known = sorted(service.running.facts.languages if service.running else CODES)

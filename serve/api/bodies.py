@@ -1,14 +1,25 @@
-"""Requests with a reference: a form with the file, or JSON with the audio as base64, read alike."""
+"""Bodies: JSON, or for requests with a reference a form with the file, too, read alike.
+
+FastAPI's own reading is passed by. A JSON value can cost three hundred times its bytes until it is refused, and all
+of it is one call that holds up the event loop, so what can be no request is refused before it is parsed.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import numpy as np
+import soundfile
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
@@ -16,8 +27,60 @@ from serve.api.schemas import AUDIO
 from serve.errors import ServiceError, invalid
 from serve.speech.uploads import read_upload
 
+JSON, FORM = "application/json", "multipart/form-data"
 Model = TypeVar("Model", bound=BaseModel)
 TEXT_FIELD = "ref_audio_base64"
+
+
+def _buzz() -> str:
+    """The least audio that is accepted as a reference: a second of a square wave, as base64 of a flac."""
+    wave = np.resize(np.repeat(np.array([4096, -4096], np.int16), 40), 8000)
+    file = io.BytesIO()
+    soundfile.write(file, wave, wave.size, format="FLAC")
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+# In the OpenAPI document, whose examples can be sent as they stand.
+EXAMPLE_AUDIO = _buzz()
+
+
+async def read_json(request: Request, model: type[Model], *, most_chars: int) -> Model:
+    """The body of a request that is JSON.
+
+    Args:
+        request: of any content type.
+        model: what the body is.
+        most_chars: that its texts may have, all together.
+
+    Raises:
+        ServiceError: 415 not JSON by its content type; 422 by its content.
+        RequestValidationError: the fields are wrong, as FastAPI says it.
+    """
+    if _kind(request) != JSON:
+        raise _unsupported(f"the body is not {JSON}", f"send a JSON object, with the header Content-Type: {JSON}")
+    return validated(model, parse_json(await request.body(), most_chars))
+
+
+def parse_json(content: bytes, most_chars: int) -> Any:
+    """JSON as Python's values.
+
+    Each value but the first follows a bracket or a comma. They are counted, within texts too: a body with more of them
+    than its texts may have characters is no request.
+
+    Raises:
+        ServiceError: 422 not JSON, or of too many values.
+    """
+    marks = content.count(b",") + content.count(b"[") + content.count(b"{")
+    if marks > most_chars:
+        message = f"the body has {marks} commas and opening brackets, more than its texts may have characters"
+        raise ServiceError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "too_many_values", message, remedy="see /openapi.json for the fields"
+        )
+    try:
+        return from_json(content.removeprefix(BOM_UTF8))
+    except ValueError:  # its message would quote the body
+        message = "the body is not JSON, in UTF-8"
+        raise ServiceError(HTTPStatus.UNPROCESSABLE_ENTITY, "not_json", message, remedy="send a JSON object") from None
 
 
 async def read_body(
@@ -43,15 +106,13 @@ async def read_body(
         ServiceError: 400 no form; 413 too large; 415 neither form nor JSON; 422 the file is missing or a path.
         RequestValidationError: the fields are wrong, as FastAPI says it.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        asked = validated(as_json, await request.body())
+    kind, most = _kind(request), len(as_form.model_fields)
+    if kind == JSON:
+        asked = await read_json(request, as_json, most_chars=most * max_field_bytes)
         return asked, getattr(asked, TEXT_FIELD)
-    if kind != "multipart/form-data":
-        remedy = f"send a form (multipart/form-data) with the file in {file_field}, or JSON with {TEXT_FIELD}"
-        message = "the body is neither multipart/form-data nor application/json"
-        raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, remedy=remedy)
-    most = len(as_form.model_fields)
+    if kind != FORM:
+        remedy = f"send a form ({FORM}) with the file in {file_field}, or JSON with {TEXT_FIELD}"
+        raise _unsupported(f"the body is neither {FORM} nor {JSON}", remedy)
     try:
         async with request.form(max_files=1, max_fields=most, max_part_size=max_field_bytes) as form:
             return await _read_form(form, as_form, file_field, max_audio_bytes)
@@ -60,6 +121,17 @@ async def read_body(
             raise
         remedy = f"send a form of at most {most} fields and one file"
         raise ServiceError(HTTPStatus.BAD_REQUEST, "bad_form", str(error.detail), remedy=remedy) from error
+    except UnicodeError:  # some of Python's codecs, which a form may name, raise more than the form's reader expects
+        message, remedy = "the form's texts are not in its charset", "send them in UTF-8"
+        raise ServiceError(HTTPStatus.BAD_REQUEST, "bad_form", message, remedy=remedy) from None
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _unsupported(message: str, remedy: str) -> ServiceError:
+    return ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, remedy=remedy)
 
 
 async def _read_form(
@@ -70,16 +142,14 @@ async def _read_form(
         raise invalid("invalid_request", "a field of the form is there twice", "form", "send each field once")
     file = fields.pop(file_field, None)
     # A form has no types: its texts "true" and "1" are as true as JSON's.
-    asked = validated(model, fields)
+    asked = validated(model, fields, strict=False)
     return asked, await read_upload(file, max_audio_bytes, file_field)
 
 
-def validated(model: type[Model], content: bytes | Mapping[str, Any]) -> Model:
-    """The content as the model: JSON, or the fields of a form. Errors are answered as FastAPI's own are."""
+def validated(model: type[Model], content: Any, *, strict: bool | None = None) -> Model:
+    """The content as the model, as strict as that is unless told; errors are answered as FastAPI's own are."""
     try:
-        if isinstance(content, bytes):
-            return model.model_validate_json(content)
-        return model.model_validate(content, strict=False)
+        return model.model_validate(content, strict=strict)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([detail | {"loc": ("body", *detail["loc"])} for detail in details]) from None
@@ -90,6 +160,22 @@ def refuse_useless_transcript(text: str | None, *, likeness: bool) -> None:
     if likeness and text is not None:
         message = "x_vector_only takes the likeness of the voice alone, and ref_text would not be used"
         raise invalid("useless_ref_text", message, "ref_text", "leave out one of them")
+
+
+def describe_json(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON body for the OpenAPI document: ``read_json`` is not seen by FastAPI."""
+    return {"required": True, "content": {JSON: {"schema": _schema(model), "example": dict(example)}}}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's schema in one piece: what it refers to would have no place in the document."""
+    schema = model.model_json_schema()
+    text = json.dumps(schema)
+    for name, inner in schema.get("$defs", {}).items():
+        text = text.replace(json.dumps({"$ref": f"#/$defs/{name}"}), json.dumps(inner))
+    whole: dict[str, Any] = json.loads(text)
+    whole.pop("$defs", None)
+    return whole
 
 
 def describe_bodies(
@@ -103,10 +189,7 @@ def describe_bodies(
     return {
         "required": True,
         "content": {
-            "multipart/form-data": {"schema": form, "example": {file_field: "(the file)", **example}},
-            "application/json": {
-                "schema": as_json.model_json_schema(),
-                "example": {TEXT_FIELD: "UklGRi...", **example},
-            },
+            FORM: {"schema": form, "example": {file_field: "(the file)", **example}},
+            **describe_json(as_json, {TEXT_FIELD: EXAMPLE_AUDIO, **example})["content"],
         },
     }

@@ -10,16 +10,24 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body, refuse_useless_transcript
+from serve.api.bodies import (
+    EXAMPLE_AUDIO,
+    TEXT_FIELD,
+    describe_bodies,
+    describe_json,
+    read_body,
+    read_json,
+    refuse_useless_transcript,
+)
 from serve.api.callers import caller_of
 from serve.api.http import as_json, retry_header
 from serve.api.leaving import until_gone
 from serve.api.requests import note_error
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneFields, CloneRequest, ErrorAnswer
-from serve.api.sounding import answer_sound, collect, weights_header
+from serve.api.sounding import answer_sound, as_whole_file, weights_header
 from serve.errors import ServiceError, invalid
 from serve.service import Service
-from serve.speech.audio import AudioLimits, Sound, encode_wav
+from serve.speech.audio import AudioLimits, Sound
 from serve.speech.cloning import MOST_SEED, Reference, Utterance
 from serve.speech.encoders import MEDIA_TYPES
 from serve.speech.languages import resolve_language
@@ -28,11 +36,16 @@ from serve.speech.uploads import decode_reference
 
 FILE_FIELD = "ref_audio"
 EXAMPLE = {"text": "Hello.", "language": "en", "ref_text": "What is said in it."}
+BATCH_EXAMPLE = {
+    "items": [{"text": "Good morning.", "language": "en"}, {"text": "Guten Morgen.", "language": "de"}],
+    TEXT_FIELD: EXAMPLE_AUDIO,
+    "ref_text": "What is said in it.",
+}
 # A transcript of 30 s of speech has about 500 characters.
 MAX_REF_TEXT_CHARS = 2000
 # The seeds of a batch's items: more apart than one text has pieces.
 SEED_STEP = 4096
-STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
+STATUSES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 
 
@@ -58,16 +71,22 @@ def add_routes(app: FastAPI, service: Service) -> None:
             max_audio_bytes=service.settings.max_audio_bytes,
             max_field_bytes=4 * service.settings.max_text_chars,  # UTF-8 has up to four bytes a character
         )
-        with service.admit():
-            utterance = await asyncio.to_thread(Reader(service).utterance, body, audio)
-        parts = service.speak(utterance, client=caller_of(request).client, seed=body.seed, stream=body.stream)
-        return await answer_sound(
-            request, parts, body.response_format, stream=body.stream, headers=weights_header(service)
-        )
 
-    @app.post("/clone-batch", response_model_exclude_unset=True, responses=ERRORS)
-    async def clone_batch(body: BatchRequest, request: Request, response: Response) -> BatchAnswer:
+        def read() -> Utterance:
+            return Reader(service).utterance(body, audio)
+
+        return await answer_sound(request, service, read, body.response_format, seed=body.seed, stream=body.stream)
+
+    @app.post(
+        "/clone-batch",
+        response_model_exclude_unset=True,
+        responses=ERRORS,
+        openapi_extra={"requestBody": describe_json(BatchRequest, BATCH_EXAMPLE)},
+    )
+    async def clone_batch(request: Request, response: Response) -> BatchAnswer:
         """Say several texts; each has its own status, and one that fails does not hold up the others."""
+        most = service.settings.max_text_chars + MAX_REF_TEXT_CHARS
+        body = await read_json(request, BatchRequest, most_chars=(service.settings.max_items + 1) * most)
         if len(body.items) > service.settings.max_items:
             message = f"items has {len(body.items)} entries; at most {service.settings.max_items} are accepted"
             raise invalid("too_many_items", message, "items", "send them in several requests")
@@ -138,7 +157,7 @@ async def _speak_all(
             return utterance.within(f"items.{index}")
         own = None if seed is None else (seed + index * SEED_STEP) % MOST_SEED
         try:
-            return encode_wav(await collect(service.speak_admitted(utterance, client=client, seed=own)))
+            return await as_whole_file(service.speak(utterance, client=client, seed=own), "wav")
         except ServiceError as error:
             return error.within(f"items.{index}")
 

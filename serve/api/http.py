@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,24 +12,28 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.leaving import client_gone
-from serve.api.requests import note_error
+from serve.api.requests import note_error, route_of
 from serve.errors import ServiceError
 from serve.logs import log_defect
 
 log = logging.getLogger(__name__)
 
 CODES: Mapping[int, tuple[str, str]] = {
-    HTTPStatus.BAD_REQUEST: ("bad_request", "send a JSON body"),
     HTTPStatus.NOT_FOUND: ("not_found", "see /openapi.json for the routes"),
     HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "see /openapi.json for the routes"),
+    HTTPStatus.REQUEST_TIMEOUT: ("body_too_slow", "send it faster, or send less"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "send less, or raise WW_MAX_BODY_MIB"),
 }
 CUT_OFF = "the service shut down before the request was complete"
+# Of a field's name, which may be the caller's, as long as a body, an error holds so many characters.
+MOST_NAME = 64
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -61,34 +66,38 @@ async def _answer_validation_error(_request: Request, error: Exception) -> JSONR
         raise error
     # Of several mistakes the first. Its "input" is the caller's text or audio: it stays out of the answer.
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:] if first["type"] != "json_invalid") or None
-    code, message, remedy = (
-        "invalid_request",
-        f"{field or 'the body'}: {first['msg']}",
-        "see /openapi.json for the fields",
-    )
-    if first["type"] == "json_invalid":
-        code, message, remedy = "not_json", "the body is not JSON", "send a JSON object"
-    elif field is None:
-        remedy = "send a JSON object, with the header Content-Type: application/json"
-    return error_response(ServiceError(HTTPStatus.UNPROCESSABLE_ENTITY, code, message, field=field, remedy=remedy))
+    field = ".".join(str(part)[:MOST_NAME] for part in first["loc"][1:]) or None
+    message = f"{field or 'the body'}: {first['msg']}"
+    remedy = "see /openapi.json for the fields" if field else "send a JSON object"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    return error_response(ServiceError(status, "invalid_request", message, field=field, remedy=remedy))
 
 
-async def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     code, remedy = CODES.get(error.status_code, ("http_error", None))
     answer = error_response(ServiceError(error.status_code, code, str(error.detail), remedy=remedy))
-    answer.headers.update(error.headers or {})  # Allow, of a 405
+    answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework's own names the first route's alone
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer
 
 
-class Guard:
-    """Limits bodies before they are read, and turns defects into a 500."""
+def _methods(request: Request) -> set[str]:
+    """What may be done at the request's path, by all routes that have it."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+
+class Guard:
+    """Refuses bodies before they are read, and turns defects into a 500."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_s: float) -> None:
+        """Take the app, the most bytes of a body, and the seconds that a body may take to come."""
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,7 +112,7 @@ class Guard:
             await send(message)
 
         try:
-            self._check_declared(scope)
+            self._check_head(Headers(scope=scope))
             await self.app(scope, self._limited(receive), note_status)
         except asyncio.CancelledError:
             # uvicorn ends what still runs when it stops: a body that never came to its end.
@@ -118,25 +127,36 @@ class Guard:
             if isinstance(error, ClientDisconnect):  # in the middle of its body: only the log sees the answer
                 error = client_gone()
             if not isinstance(error, ServiceError):
-                log_defect(log, f"a defect in {scope['method']} {scope['path']!r}", error)
+                log_defect(log, f"a defect in {scope['method']} {route_of(scope)!r}", error)
                 error = ServiceError(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log"
                 )
             await error_response(error)(scope, receive, note_status)
 
-    def _check_declared(self, scope: Scope) -> None:
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    def _check_head(self, headers: Headers) -> None:
+        declared = headers.get("content-length", "")
         # uvicorn refuses a Content-Length that is no number; an in-process client may send anything.
-        if declared.isdigit() and int(declared) > self.max_body_bytes:
+        if declared.isdecimal() and int(declared) > self.max_body_bytes:
             raise self._too_large()
+        if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+            message, remedy = "the body is compressed, and is not unpacked here", "send it without Content-Encoding"
+            raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message, remedy=remedy)
 
     def _limited(self, receive: Receive) -> Receive:
-        """``receive`` for bodies without a declared length, or with one that lies."""
+        """``receive`` for bodies without a declared length, or with one that lies, or that come too slowly."""
         received = 0
+        deadline: float | None = time.monotonic() + self.body_s
 
         async def limited() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, deadline
+            try:
+                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                what = f"the body did not come within {self.body_s:g} s (WW_DEADLINE_S)"
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, what, {"Connection": "close"}) from None
+            if not message.get("more_body"):
+                deadline = None  # what comes now is the caller's leaving, and takes as long as the answer
             received += len(message.get("body", b""))
             if received > self.max_body_bytes:
                 # FastAPI takes any exception while it reads a body for bad JSON, except this one.

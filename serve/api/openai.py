@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from serve.api.bodies import describe_json, read_json
 from serve.api.callers import caller_of
-from serve.api.schemas import ErrorAnswer
-from serve.api.sounding import weights_header
-from serve.api.spoken import SpokenAnswer, as_events, as_file, first_samples
+from serve.api.schemas import WITH_KEYS, ErrorAnswer, StrictRequest
+from serve.api.sounding import answer_sound, weights_header
+from serve.api.spoken import SpokenAnswer, as_events, first_samples
 from serve.api.voices import store_of
 from serve.checkpoint import DEFAULT_MODEL
 from serve.errors import ServiceError
@@ -24,7 +24,7 @@ from serve.speech.encoders import MEDIA_TYPES, Format, make_encoder
 from serve.speech.languages import resolve_language
 from serve.speech.text import clean_text
 
-STATUSES = (400, 401, 404, 409, 413, 422, 429, 500, 503, 504)
+STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in STATUSES}
 AUDIO_ANSWER: dict[str, Any] = {
     "description": "speech, 24 kHz mono, which leaves while it is made",
@@ -57,16 +57,8 @@ VoiceName = Annotated[
 ]
 
 
-class SpeechRequest(BaseModel):
+class SpeechRequest(StrictRequest):
     """OpenAI's request for speech; ``language`` and ``seed`` are this service's own."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={
-            "examples": [{"model": DEFAULT_MODEL, "input": "Hello.", "voice": "anna", "response_format": "wav"}]
-        },
-    )
 
     model: str = Field(description="see GET /v1/models")
     input: str = Field(description="what to say")
@@ -102,33 +94,41 @@ def add_routes(app: FastAPI, service: Service) -> None:
     names = model_names(service)
     model = ModelAnswer(id=names[0], created=int(time.time()), owned_by="wheelwright")
 
-    @app.post("/v1/audio/speech", response_class=Response, responses={**ERRORS, 200: AUDIO_ANSWER})
-    async def speech(body: SpeechRequest, request: Request) -> Response:
+    example = {"model": names[0], "input": "Hello.", "voice": "anna", "response_format": "wav"}
+
+    @app.post(
+        "/v1/audio/speech",
+        response_class=Response,
+        responses={**ERRORS, 200: AUDIO_ANSWER},
+        openapi_extra={"requestBody": describe_json(SpeechRequest, example)},
+    )
+    async def speech(request: Request) -> Response:
         """Say a text with a voice that is kept here. The audio leaves while it is made."""
+        body = await read_json(request, SpeechRequest, most_chars=2 * service.settings.max_text_chars)
         _check_supported(body)
         _check_model(body.model, names, "model")
-        service.state.refuse_unless_ready()
-        encoder = make_encoder(body.response_format)
         text = clean_text(body.input, service.settings.max_text_chars, "input")
         caller = caller_of(request)
-        voice = await asyncio.to_thread(store_of(request).reference, body.voice, caller.id, "voice")
-        facts = service.running.facts if service.running else None
-        known = facts.languages if facts else ()
-        language = resolve_language(body.language or voice.info.language, known, "language")
-        utterance = Utterance(text, language, Reference(voice.sound, voice.info.transcript))
-        spoken = service.speak(utterance, client=caller.client, seed=body.seed, stream=True)
-        first = await first_samples(request, spoken)
-        headers = weights_header(service)
-        if body.stream_format == "sse":
-            return SpokenAnswer(as_events(first, spoken, encoder, len(text)), spoken, EVENTS, headers)
-        return SpokenAnswer(as_file(first, spoken, encoder), spoken, MEDIA_TYPES[body.response_format], headers)
 
-    @app.get("/v1/models", responses={401: {"model": ErrorAnswer}, 429: {"model": ErrorAnswer}})
+        def read() -> Utterance:
+            voice = store_of(request).reference(body.voice, caller.id, "voice")
+            known = service.running.facts.languages if service.running else ()
+            language = resolve_language(body.language or voice.info.language, known, "language")
+            return Utterance(text, language, Reference(voice.sound, voice.info.transcript))
+
+        if body.stream_format == "audio":
+            return await answer_sound(request, service, read, body.response_format, seed=body.seed, stream=True)
+        spoken = service.stream(read, client=caller.client, seed=body.seed)
+        first = await first_samples(request, spoken)
+        events = as_events(first, spoken, make_encoder(body.response_format), len(text))
+        return SpokenAnswer(events, spoken, EVENTS, weights_header(service), service.settings.deadline_s)
+
+    @app.get("/v1/models", responses=WITH_KEYS)
     async def list_models() -> ModelsAnswer:
         """The model that speaks here; listed while it is loading, too."""
         return ModelsAnswer(data=[model])
 
-    @app.get("/v1/models/{name:path}", responses={status: ERRORS[status] for status in (401, 404, 429)})
+    @app.get("/v1/models/{name:path}", responses={**WITH_KEYS, 404: {"model": ErrorAnswer}})
     async def show_model(name: str) -> ModelAnswer:
         """One model."""
         _check_model(name, names, None)

@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from serve.api.readings import Scrape, versions
+from serve.api.schemas import WITH_KEYS
 from serve.checkpoint import model_name
 from serve.inforce import in_force
 from serve.service import Service
@@ -23,13 +24,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
     """``GET /metrics`` and ``GET /info``."""
     # Both read files, so they do it in a thread; the number of tasks is known only here.
 
-    @app.get("/metrics", response_class=Response, responses={200: PLAIN})
+    @app.get("/metrics", response_class=Response, responses={**WITH_KEYS, 200: PLAIN})
     async def metrics() -> Response:
         """What happened and what is, for Prometheus."""
         text = await asyncio.to_thread(generate_latest, Scrape(service, tasks=len(asyncio.all_tasks())))
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    @app.get("/info")
+    @app.get("/info", responses=WITH_KEYS)
     def info() -> JSONResponse:
         """What this is: image, versions, attention and dtypes with their reasons, settings in force. Always 200."""
         return JSONResponse(describe(service))

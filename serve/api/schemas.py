@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from serve.speech.encoders import Format
 
@@ -11,12 +14,24 @@ AUDIO = "wav, flac, ogg or mp3, 1 to 30 s, mono or stereo, as base64 or as a dat
 LIKENESS = "the likeness of the voice alone, without its manner: needs no ref_text, and sounds less like the reference"
 
 
-class _Request(BaseModel):
-    # strict: 1 is no text and "7" no seed; forbid: a misspelt field is an error, not silence.
+MOST_UNKNOWN = 16
+
+
+class StrictRequest(BaseModel):
+    """Fields of a request: 1 is no text and "7" no seed, and a misspelt field is an error, not silence."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, content: Any) -> Any:
+        # Each unknown one would be an error of its own, a hundred times as large as its name.
+        if isinstance(content, dict) and len(content) > len(cls.model_fields) + MOST_UNKNOWN:
+            raise PydanticCustomError("too_many_fields", "Input has too many fields")
+        return content
 
-class CloneFields(_Request):
+
+class CloneFields(StrictRequest):
     """Say ``text`` in the voice of the reference; its audio comes beside these fields."""
 
     text: str = Field(description="what to say")
@@ -34,7 +49,7 @@ class CloneRequest(CloneFields):
     ref_audio_base64: str = Field(description=AUDIO)
 
 
-class BatchItem(_Request):
+class BatchItem(StrictRequest):
     """One text of a batch, with a reference of its own or the shared one."""
 
     text: str
@@ -44,10 +59,10 @@ class BatchItem(_Request):
     x_vector_only: bool = Field(False, description=LIKENESS)
 
 
-class BatchRequest(_Request):
+class BatchRequest(StrictRequest):
     """Several texts at once; the reference here is that of every item without one."""
 
-    items: list[BatchItem] = Field(min_length=1)
+    items: Annotated[list[BatchItem], FailFast()] = Field(min_length=1)
     ref_audio_base64: str | None = Field(None, description=AUDIO)
     ref_text: str | None = None
     x_vector_only: bool = Field(False, description=LIKENESS)
@@ -67,6 +82,10 @@ class ErrorAnswer(BaseModel):
     """Every error of this service."""
 
     error: ErrorDetail
+
+
+# What a route answers where keys are asked for, beside what it answers itself.
+WITH_KEYS: Final[dict[int | str, dict[str, Any]]] = {status: {"model": ErrorAnswer} for status in (401, 429)}
 
 
 class BatchResult(BaseModel):

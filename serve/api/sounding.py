@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import numpy as np
 from fastapi import Response
 from starlette.requests import Request
 
+from serve.api.callers import caller_of
 from serve.api.leaving import until_gone
 from serve.api.spoken import SpokenAnswer, as_file, first_samples
 from serve.service import Service
 from serve.speech.audio import Samples
+from serve.speech.cloning import Utterance
 from serve.speech.encoders import MEDIA_TYPES, Format, encode, make_encoder
 
 
-async def collect(parts: AsyncGenerator[Samples, None]) -> Samples:
-    """All samples as one."""
+async def as_whole_file(parts: AsyncGenerator[Samples, None], kind: Format) -> bytes:
+    """All samples as one file; encoding, which takes seconds for a long text, is kept out of the event loop."""
     async with aclosing(parts):
-        return np.concatenate([samples async for samples in parts])
+        samples = [part async for part in parts]
+    return await asyncio.to_thread(encode, kind, np.concatenate(samples))
 
 
 async def answer_sound(
-    request: Request, parts: AsyncGenerator[Samples, None], kind: Format, *, stream: bool, headers: Mapping[str, str]
+    request: Request, service: Service, read: Callable[[], Utterance], kind: Format, *, seed: int | None, stream: bool
 ) -> Response:
-    """The answer with the samples, encoded; it begins when the first are there, so an error before has its status.
+    """The answer with the sound, encoded; it begins when the first is there, so an error before has its status.
 
     Args:
         request: whose caller may go away.
-        parts: from ``Service.speak``.
+        service: that speaks.
+        read: as for ``Service.stream``.
         kind: of the file.
-        stream: send each part when it is made. A wav then says the greatest length, and the connection ends it.
-        headers: to add.
+        seed: as for ``Service.speak``.
+        stream: send each part when it is made. A wav then says the greatest length. Over HTTP/1.0, where a connection
+            that is cut looks like the end of the answer, the whole is sent nevertheless.
     """
-    media_type = MEDIA_TYPES[kind]
-    if not stream:
-        samples = await until_gone(request, collect(parts))
-        return Response(encode(kind, samples), media_type=media_type, headers=dict(headers))
-    first = await first_samples(request, parts)
-    return SpokenAnswer(as_file(first, parts, make_encoder(kind)), parts, media_type, headers)
+    client, media_type = caller_of(request).client, MEDIA_TYPES[kind]
+    if stream and request.scope["http_version"] != "1.0":
+        parts = service.stream(read, client=client, seed=seed)
+        first = await first_samples(request, parts)
+        deadline_s = service.settings.deadline_s
+        return SpokenAnswer(
+            as_file(first, parts, make_encoder(kind)), parts, media_type, weights_header(service), deadline_s
+        )
+
+    async def whole() -> bytes:
+        with service.admit():
+            utterance = await asyncio.to_thread(read)
+            return await as_whole_file(service.speak(utterance, client=client, seed=seed), kind)
+
+    content = await until_gone(request, whole())
+    return Response(content, media_type=media_type, headers=weights_header(service))
 
 
 def weights_header(service: Service) -> dict[str, str]:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -41,10 +42,21 @@ class SpokenAnswer(StreamingResponse):
         spoken: AsyncGenerator[Samples, None],
         media_type: str,
         headers: Mapping[str, str],
+        deadline_s: float,
     ) -> None:
+        """Take the answer.
+
+        Args:
+            parts: of the body.
+            spoken: the samples behind them.
+            media_type: of the body.
+            headers: beside it.
+            deadline_s: seconds from now until the caller has to have taken all parts but the last.
+        """
         super().__init__(parts, media_type=media_type, headers={**headers, **STREAM_HEADERS})
         self._parts = parts
         self._spoken = spoken
+        self._deadline = time.monotonic() + deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -58,7 +70,11 @@ class SpokenAnswer(StreamingResponse):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async for part in self._parts:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+                # What is made has its own deadline; this is for who stops to take it, and holds a place for ever.
+                async with asyncio.timeout(self._deadline - time.monotonic()):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        except TimeoutError:
+            log.warning("an answer that had begun is cut off: the caller did not take it within WW_DEADLINE_S")
         except ServiceError as error:
             log.warning("an answer that had begun is cut off: %s: %s", error.code, error.message)
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller must not take this for the end

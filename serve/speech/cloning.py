@@ -16,7 +16,7 @@ from serve.errors import ServiceError
 from serve.speech.audio import OUTPUT_RATE, Samples, Sound, bad_audio
 from serve.speech.prompts import Prompts
 from serve.speech.scheduler import Scheduler, Take
-from serve.speech.text import frame_cap, split_parts
+from serve.speech.text import can_be_spoken, frame_cap, split_parts
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ async def speak(
     """
     from serve.engines.engine import Piece  # noqa: PLC0415 - torch comes with it, and is there by now
 
-    said = split_parts(utterance.text, utterance.language)
+    # A line of dashes is no speech: the model would make noise of it until it is cut off, and all of the text with it.
+    said = [part for part in split_parts(utterance.text, utterance.language) if can_be_spoken(part.text)]
     reference = utterance.reference
     prompt = await _in_time(prompts.get(reference.sound, reference.text), wish)
     takes = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serve.speech.audio import Sound
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str | None]
 """The digest of the audio, and the transcript: None for the likeness alone."""
+
+
+@dataclass(eq=False, slots=True)
+class _Coming:
+    """A prompt that is encoded now, and how many wait for it."""
+
+    task: asyncio.Task[Prompt]
+    waiting: int = 0
 
 
 class Prompts:
@@ -28,11 +37,11 @@ class Prompts:
         self._budget = budget
         self._observer = observer
         self._kept: OrderedDict[Key, Prompt] = OrderedDict()
-        self._coming: dict[Key, asyncio.Task[Prompt]] = {}
+        self._coming: dict[Key, _Coming] = {}
         self._size = 0
 
     async def get(self, sound: Sound, text: str | None) -> Prompt:
-        """The prompt of a reference, encoded once however many ask at the same time.
+        """The prompt of a reference, encoded once however many ask at the same time, and not when all of them leave.
 
         Raises:
             ServiceError: it cannot be encoded.
@@ -43,18 +52,21 @@ class Prompts:
         if kept is not None:
             self._kept.move_to_end(key)
             return kept
-        if key not in self._coming:
-            task = asyncio.get_running_loop().create_task(self._make(key, sound))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear it
-            self._coming[key] = task
-        # One who leaves must not take it from the others who wait.
-        return await asyncio.shield(self._coming[key])
+        coming = self._coming.get(key)
+        if coming is None:
+            coming = self._coming[key] = _Coming(asyncio.get_running_loop().create_task(self._make(key, sound)))
+        coming.waiting += 1
+        try:
+            # One who leaves must not take it from the others who wait.
+            return await asyncio.shield(coming.task)
+        finally:
+            coming.waiting -= 1
+            if not coming.waiting and self._coming.get(key) is coming:
+                del self._coming[key]  # at once: whoever asks now must not get one that is cancelled
+                coming.task.cancel()
 
     async def _make(self, key: Key, sound: Sound) -> Prompt:
-        try:
-            prompt = await self._encode(sound, key[1])
-        finally:
-            del self._coming[key]
+        prompt = await self._encode(sound, key[1])
         if prompt.size <= self._budget:
             self._kept[key] = prompt
             self._size += prompt.size

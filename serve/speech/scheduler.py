@@ -110,11 +110,18 @@ class Scheduler:
             ServiceError: 500 the engine failed; 503 it is gone, or the service is shutting down.
         """
         self._refuse_when_closed()
+        # Emptied when nobody waits any more: the thread's queue keeps what it was given until its turn comes.
+        wanted = [sound]
         run = copy_context().run  # a line from the engine's thread carries the request's id, too
-        call = asyncio.get_running_loop().run_in_executor(self._thread, run, self._engine.prompt, sound, text)
+        call = asyncio.get_running_loop().run_in_executor(
+            self._thread, run, lambda: self._engine.prompt(wanted.pop(), text)
+        )
         self._prompts.add(call)
         try:
             return await call
+        except asyncio.CancelledError:
+            wanted.clear()
+            raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises
             raise self._explain(error) from None
         finally:
@@ -149,8 +156,8 @@ class Scheduler:
             self._engine.cancel(take.piece)
 
     def close(self, error: ServiceError) -> None:
-        """End every take with an error, and take no more."""
-        self._closed = error
+        """End every take with an error, and take no more; of several errors the first is the one that is told."""
+        self._closed = error = self._closed or error
         waiting = [take for queue in self._queues.values() for take in queue]
         self._queues.clear()
         self._observer.dequeued(len(waiting))
@@ -182,10 +189,14 @@ class Scheduler:
         def deliver(piece: Piece, samples: Samples | None, outcome: Outcome | None) -> None:
             loop.call_soon_threadsafe(_deliver, takes[piece], samples, outcome)
 
-        pieces = list(takes)
+        def run() -> None:
+            # The thread may have encoded a voice first: whoever left meanwhile was cancelled before the engine knew.
+            wanted = [piece for piece, take in takes.items() if not take.ended]
+            if wanted:
+                self._engine.run(wanted, batch[0].seed, deliver)
+
         try:
-            run = copy_context().run
-            await loop.run_in_executor(self._thread, run, self._engine.run, pieces, batch[0].seed, deliver)
+            await loop.run_in_executor(self._thread, copy_context().run, run)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises, the others' pieces go on
             await asyncio.sleep(0)  # what it delivered before comes first
             if not self._again_in_smaller(batch, error):
@@ -246,12 +257,7 @@ class Scheduler:
             return ServiceError(HTTPStatus.UNPROCESSABLE_ENTITY, "too_long", message, remedy=remedy)
         log_defect(log, "the engine failed", error)
         if isinstance(error, EngineLostError):
-            lost = ServiceError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "engine_lost",
-                "the engine has failed and the service will restart",
-                remedy="ask another instance, or try again",
-            )
+            lost = engine_lost()
             if self._closed is None:
                 self.close(lost)
                 self._on_lost(error)
@@ -266,6 +272,12 @@ class Scheduler:
             f"the engine failed: {type(error).__name__}",
             remedy="try again; if it stays, see the log",
         )
+
+
+def engine_lost() -> ServiceError:
+    """What everyone is told who waits for an engine that will not work again."""
+    message, remedy = "the engine has failed and the service will restart", "ask another instance, or try again"
+    return ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, "engine_lost", message, remedy=remedy)
 
 
 def _deliver(take: Take, samples: Samples | None, outcome: Outcome | None) -> None:

@@ -60,10 +60,15 @@ def clean_text(text: str, most: int, field: str, *, paragraphs: bool = True) -> 
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     folded = [_fold(paragraph) for paragraph in (BLANK_LINE.split(lines) if paragraphs else [lines])]
     cleaned = PARAGRAPH.join(paragraph for paragraph in folded if paragraph)
-    if not any(char.isalnum() for char in cleaned):
+    if not can_be_spoken(cleaned):
         remedy = "send at least one letter or digit"
         raise invalid("no_text", f"{field} holds nothing that can be spoken", field, remedy)
     return cleaned
+
+
+def can_be_spoken(text: str) -> bool:
+    """Whether there is anything in it but marks and blanks."""
+    return any(char.isalnum() for char in text)
 
 
 def split_text(text: str, language: str = "auto", *, least: int = PIECE_LEAST, most: int = PIECE_MOST) -> list[str]:

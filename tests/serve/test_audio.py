@@ -87,7 +87,7 @@ def test_a_double_beyond_float32_is_refused():
     assert refusal(floats(np.full(24_000, 1e300), "DOUBLE")) == "not_finite"
 
 
-@pytest.mark.parametrize("level", [0, 1e-5])
+@pytest.mark.parametrize("level", [0, 1e-5, 0.5, -1])
 def test_silence_is_refused(level):
     assert refusal(floats(np.full(24_000, level, np.float32))) == "silent_audio"
 
@@ -178,7 +178,14 @@ def refused_base64(text: str, most: int = 1000) -> ServiceError:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "data:audio/wav;base64,", "data:;base64,", "data:audio/ogg;codecs=opus;base64,"]
+    "prefix",
+    [
+        "",
+        "data:audio/wav;base64,",
+        "data:;base64,",
+        "\n data:audio/ogg; codecs=opus;base64,",
+        'DATA:a/b;c="d";BASE64 ,',
+    ],
 )
 def test_base64_and_data_urls(prefix):
     assert decode_base64(prefix + base64.b64encode(b"sound").decode(), 1000, "audio") == b"sound"

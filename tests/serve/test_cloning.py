@@ -64,6 +64,15 @@ def test_the_pieces_of_a_text_share_a_batch_and_are_heard_in_order_with_pauses()
     assert not parts[2].any()
 
 
+def test_pieces_without_a_letter_or_digit_are_passed_over():
+    engine = PlayedEngine()
+    (parts,) = say(engine, utterance(f"{'One. ' * 30}\n{'- ' * 700}\n{'Two. ' * 30}\n{'…' * 1200}"))
+    assert [text.split()[0] for text in engine.batches[0]] == ["One.", "Two."]
+    assert sum(map(len, engine.batches)) == 2
+    assert [part.size for part in parts if part.any()] == [PART] * 4
+    assert parts[-1].any()
+
+
 def test_the_same_words_in_other_audio_are_another_prompt():
     engine = PlayedEngine()
     say(engine, *(utterance("x", digest=digest) for digest in ("1", "2", "1")))
@@ -83,6 +92,34 @@ def test_prompts_over_the_budget_are_not_kept():
 
     asyncio.run(main())
     assert engine.prompts == ["1", "2", "3", "2"]
+
+
+def test_a_voice_is_not_encoded_when_everyone_who_wanted_it_has_left():
+    engine = PlayedEngine()
+
+    async def main():
+        with ThreadPoolExecutor(1) as thread:
+            scheduler = Scheduler(engine, thread, Limits(8, 0.0), Nobody(), lambda error: None)
+            prompts = Prompts(scheduler.prompt, 10_000, Nobody())
+
+            def ask(digest):
+                return asyncio.ensure_future(prompts.get(Sound(np.ones(1, np.float32), 24_000, digest), digest))
+
+            thread.submit(engine.gate.wait, 10)
+            left, stays, again = [ask("1"), ask("2"), ask("2"), ask("3")], ask("1"), None
+            await asyncio.sleep(0.05)
+            for one in left:
+                one.cancel()
+            await asyncio.wait(left)
+            again = ask("3")
+            await asyncio.sleep(0.05)
+            assert len(scheduler._prompts) == 2
+            engine.gate.set()
+            assert [(await one).value for one in (stays, again)] == ["1", "3"]
+            assert (await ask("3")).value == "3"
+
+    asyncio.run(main())
+    assert sorted(engine.prompts) == ["1", "3"]
 
 
 def test_pieces_of_a_seeded_text_run_alone_each_with_its_own_seed():

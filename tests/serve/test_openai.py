@@ -268,7 +268,7 @@ def drive(parts_of, disconnect_after=None):
 
         spoken = parts_of(closed)
         parts = as_file(await anext(spoken), spoken, make_encoder("pcm"))
-        await SpokenAnswer(parts, spoken, "audio/pcm", {})({"type": "http"}, receive, send)
+        await SpokenAnswer(parts, spoken, "audio/pcm", {}, 60)({"type": "http"}, receive, send)
 
     asyncio.run(run())
     return sent, closed
@@ -290,7 +290,7 @@ def test_a_client_notices_that_a_file_has_no_end(free_port):
     async def app(scope, receive, send):
         spoken = breaks_after_one(error, [])()
         parts = as_file(await anext(spoken), spoken, make_encoder("pcm"))
-        await SpokenAnswer(parts, spoken, "audio/pcm", {})(scope, receive, send)
+        await SpokenAnswer(parts, spoken, "audio/pcm", {}, 60)(scope, receive, send)
 
     server = uvicorn.Server(uvicorn.Config(app, port=free_port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)

@@ -77,3 +77,50 @@ def test_every_route_is_described(client, path):
     (described,) = client.get("/openapi.json").json()["paths"][path].values()
     assert described["summary"]
     assert described["description"]
+
+
+def documented(client, headers=None):
+    """``(method, path, operation)`` of each."""
+    paths = client.get("/openapi.json", headers=headers).json()["paths"]
+    return [(method, path, operation) for path, methods in paths.items() for method, operation in methods.items()]
+
+
+def test_every_example_can_be_sent_as_it_stands(make_client, ready, tmp_path):
+    with make_client(DATA_DIR=str(tmp_path)) as client:
+        ready(client)
+        examples = {
+            path: operation["requestBody"]["content"]["application/json"]["example"]
+            for method, path, operation in documented(client)
+            if method == "post"
+        }
+        answers = {path: client.post(path, json=body) for path, body in sorted(examples.items(), reverse=True)}
+    # In that order: a voice is made before it is spoken with.
+    assert [(path, answer.status_code) for path, answer in answers.items()] == [
+        ("/v1/audio/voices", 201),
+        ("/v1/audio/speech", 200),
+        ("/clone-batch", 200),
+        ("/clone", 200),
+    ]
+    assert [item["status"] for item in answers["/clone-batch"].json()["items"]] == [200, 200]
+
+
+def test_operations_have_names_that_a_generated_client_can_use(client):
+    names = [operation["operationId"] for _, _, operation in documented(client)]
+    assert all(name.isidentifier() and name.islower() and "_v1_" not in name for name in names), names
+    assert len(set(names)) == len(names)
+    assert {"clone", "clone_batch", "speech", "make_voice", "ready"} <= set(names)
+
+
+def test_every_refusal_is_described(make_client):
+    client = make_client(API_KEYS="a-key-of-sixteen-characters")  # not entered: it never becomes ready
+    key = {"Authorization": "Bearer a-key-of-sixteen-characters"}
+    for method, path, operation in documented(client, key):
+        example = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+        asked = {"method": method, "url": path.replace("{voice}", "x").replace("{name}", "x")}
+        for answer in (
+            client.request(**asked, headers=key, json=example),
+            client.request(**asked),
+            client.request(**asked, headers=key | {"Content-Encoding": "gzip"}),
+            client.request(**asked, headers=key | {"Content-Length": str(1 << 30)}),
+        ):
+            assert str(answer.status_code) in operation["responses"], (method, path, answer.status_code)

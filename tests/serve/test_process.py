@@ -80,6 +80,23 @@ def test_running_requests_are_finished_and_no_new_ones_taken(launch, voice):
     assert [item["status"] for item in json.loads(answers[0][2])["items"]] == [200] * 3
 
 
+def test_an_answer_that_is_read_slowly_is_sent_to_its_end(launch, voice):
+    process = launch()
+    process.wait_ready()
+    content = json.dumps({"items": [{"text": SENTENCES[:1800]}] * 32} | voice).encode()
+    head = f"POST /clone-batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    with socket.socket() as connection, connection.makefile("rb") as answer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", process.port))
+        connection.sendall(head.encode() + b"\r\n\r\n" + content)
+        assert answer.readline().split()[1] == b"200"
+        process.popen.send_signal(signal.SIGTERM)
+        time.sleep(2.5)  # longer than what is left of the process once nothing runs
+        headers = dict(line.split(b": ", 1) for line in iter(answer.readline, b"\r\n"))
+        assert len(answer.read()) == int(headers[b"content-length"])
+    assert process.popen.wait(timeout=20) == 0
+
+
 def test_what_does_not_finish_in_time_is_told_so(launch, voice):
     process = launch(DRAIN_S="0.5")
     process.wait_ready()

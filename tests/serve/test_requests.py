@@ -46,7 +46,7 @@ def test_a_new_line_is_no_part_of_an_id():
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/no", 404), ("GET", "/clone", 405), ("POST", "/clone", 415), ("POST", "/clone-batch", 422)],
+    [("GET", "/no", 404), ("GET", "/clone", 405), ("POST", "/clone", 415), ("POST", "/clone-batch", 415)],
 )
 def test_errors_carry_the_id(client, method, path, status):
     answer = client.request(method, path, headers={"X-Request-ID": "mine"})

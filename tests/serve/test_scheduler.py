@@ -211,6 +211,40 @@ def test_what_nobody_wants_leaves_the_queue_or_the_engine():
     asyncio.run(main())
 
 
+def test_what_nobody_wants_before_the_engine_has_begun_is_not_begun():
+    async def main():
+        engine = PlayedEngine()
+        async with scheduler_of(engine) as scheduler:
+            scheduler._thread.submit(engine.gate.wait, 10)  # a voice that is encoded, say
+            unwanted, wanted = take("unwanted"), take("wanted")
+            scheduler.submit([unwanted, wanted])
+            await asyncio.sleep(0.1)
+            assert (scheduler.busy, scheduler.waiting) == (True, 0)
+            scheduler.cancel(unwanted)
+            engine.gate.set()
+            assert await ends_of([unwanted, wanted]) == ["cancelled", "done"]
+            only = take("nobody's")
+            engine.gate.clear()
+            scheduler._thread.submit(engine.gate.wait, 10)
+            scheduler.submit([only])
+            await asyncio.sleep(0.1)
+            scheduler.cancel(only)
+        assert engine.batches == [["wanted"]]
+
+    asyncio.run(main())
+
+
+def test_a_second_end_changes_nothing():
+    async def main():
+        async with scheduler_of(PlayedEngine()) as scheduler:
+            scheduler.close(ServiceError(503, "engine_lost", "gone"))
+            scheduler.close(ServiceError(503, "draining", "bye"))
+            with pytest.raises(ServiceError, match="gone"):
+                scheduler.submit([take("more")])
+
+    asyncio.run(main())
+
+
 def test_closing_ends_what_runs_and_what_waits():
     async def main():
         engine = PlayedEngine()

@@ -58,6 +58,7 @@ def test_an_unknown_variable_is_named(name, hint, monkeypatch):
         ("WW_PORT", "0", "greater than or equal to 1"),
         ("WW_ATTENTION", "flash", "'flash_attention_2', 'sdpa' or 'eager'"),
         ("DTYPE", "fp16", "'float16'"),
+        *((name, "inf", "less than or equal to") for name in ("WW_PROMPT_CACHE_MIB", "WW_HANG_S", "WW_DEADLINE_S")),
         ("WW_ENGINE", "fast", "'qwen'"),
         ("WW_DRAIN_S", "-1", "greater than or equal to 0"),
         ("WW_DRAIN_S", "nan", "less than or equal to 3600"),

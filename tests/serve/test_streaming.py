@@ -17,24 +17,27 @@ import soundfile
 import uvicorn
 
 from serve import service as service_module
+from serve.api import clone, sounding
 from serve.api.app import create_app
 from serve.service import Service
 from serve.settings import read_settings
-from tests.serve.conftest import find_port
 
 FRAME = 1920  # samples
 LONG = "This is one of many sentences that are said one after the other. " * 60
 
 
 @contextlib.contextmanager
-def serving(tiny):
+def serving(tiny, **settings):
     """The service behind a port, in this process; its client knows the service: ``client.service``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WW_MODEL_DIR", str(tiny))
+        for name, value in ({"MODEL_DIR": str(tiny)} | settings).items():
+            patch.setenv(f"WW_{name}", value)
         service = Service(read_settings(), None)
-    port = find_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # so that who does not read is felt soon
+    port = listener.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         wait_until(lambda: service.state.status == "ready")
@@ -150,6 +153,76 @@ def test_an_error_after_the_first_sound_cuts_the_connection(tiny, voice, caplog)
     assert "Traceback" not in caplog.text
 
 
+def request(body, version="1.1"):
+    content = json.dumps(body).encode()
+    head = [
+        f"POST /clone HTTP/{version}",
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
+def test_who_takes_nothing_is_given_up(tiny, voice, caplog):
+    with serving(tiny, DEADLINE_S="2") as own, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", own.base_url.port))
+        connection.sendall(request({"text": LONG, "stream": True} | voice))
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        assert own.service.pending == 1
+        wait_until(lambda: own.service.pending == 0)
+        assert own.get("/live").status_code == 200
+    assert "is cut off: the caller did not take it" in caplog.text
+
+
+def test_http_1_0_cannot_say_that_an_answer_broke_off_so_it_gets_a_whole_one(live, voice):
+    with socket.create_connection(("127.0.0.1", live.base_url.port)) as connection:
+        connection.sendall(request({"text": "Hello.", "stream": True} | voice, "1.0"))
+        answer = connection.makefile("rb").read()
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert f"content-length: {len(content)}".encode() in head
+    assert soundfile.info(io.BytesIO(content)).frames * 2 + 44 == len(content)
+
+
+def test_a_body_that_never_comes_is_not_waited_for_for_ever(tiny):
+    with serving(tiny, DEADLINE_S="0.3") as own, socket.create_connection(("127.0.0.1", own.base_url.port)) as slow:
+        slow.sendall(request({"text": "Hello."})[:-5])
+        answer = slow.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"code":"body_too_slow"' in answer
+        assert b"connection: close" in answer.lower()
+
+
+def test_a_request_that_is_read_when_the_service_ends_is_answered(make_client, ready, voice):
+    with make_client() as client:
+        ready(client)
+        service = client.app_state["service"]
+        reader = clone.Reader(service)
+
+        def read():
+            service.state.drain()  # SIGTERM, while the reference is decoded
+            return reader.utterance(clone.CloneFields(text="Hello.", ref_text="x"), voice["ref_audio_base64"])
+
+        async def heard():
+            return [part async for part in service.stream(read, client="a")]
+
+        assert client.portal.call(heard)
+        assert service.pending == 0
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3"])
+def test_an_answer_is_encoded_outside_of_the_event_loop(live, voice, kind, monkeypatch):
+    encode, threads = sounding.encode, []
+    monkeypatch.setattr(
+        sounding, "encode", lambda *what: threads.append(threading.current_thread().name) or encode(*what)
+    )
+    assert live.post("/clone", json={"text": "Hello.", "response_format": kind} | voice).status_code == 200
+    assert live.post("/clone-batch", json={"items": [{"text": "Hello."}]} | voice).status_code == 200
+    assert len(threads) == 2
+    assert all(name.startswith("asyncio_") for name in threads)  # the default executor's
+
+
 def test_likeness_alone_needs_no_transcript(live, voice):
     audio = {"ref_audio_base64": voice["ref_audio_base64"], "x_vector_only": True}
     assert live.post("/clone", json={"text": "Hello."} | audio).status_code == 200
@@ -170,14 +243,17 @@ def test_a_voice_is_encoded_once(live, voice, monkeypatch):
 def test_an_engine_that_hangs_is_noticed(live, monkeypatch):
     monkeypatch.setattr(service_module, "WATCH_S", 0.01)
 
+    closed = []
+
     async def main():
         hung = Service(live.service.settings.model_copy(update={"hang_s": 0.1}), None)
         hung.running = live.service.running
         monkeypatch.setattr(type(hung.running.scheduler), "busy", True)
-        monkeypatch.setattr(hung, "cut_off", lambda: None)
+        monkeypatch.setattr(type(hung.running.scheduler), "close", lambda _scheduler, error: closed.append(error))
         await asyncio.wait_for(hung._watch_engine(), 10)
         return hung.state
 
     state = asyncio.run(main())
     assert state.status == "failed"
     assert "no frame for 0.1 s" in str(state.failure)
+    assert [(error.status, error.code) for error in closed] == [(503, "engine_lost")]

@@ -30,7 +30,7 @@ RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000)
 def form():
     """An app with one route that takes a file."""
     app = FastAPI()
-    app.add_middleware(Guard, max_body_bytes=2_000_000)
+    app.add_middleware(Guard, max_body_bytes=2_000_000, body_s=60)
     add_error_handlers(app)
 
     @app.post("/sound")
