@@ -135,7 +135,8 @@ class Reader:
             return None
         refuse_useless_transcript(text, likeness=likeness)
         if audio is None or (text is None and not likeness):
-            missing, other = (TEXT_FIELD, "ref_text") if audio is None else ("ref_text", TEXT_FIELD)
+            beside = "x_vector_only" if likeness else "ref_text"
+            missing, other = (TEXT_FIELD, beside) if audio is None else ("ref_text", TEXT_FIELD)
             instead = "" if audio is None else "; or x_vector_only, which sounds less like the voice"
             remedy = f"give {missing}, too{instead}"
             raise invalid("half_a_reference", f"{missing} is missing beside {other}", missing, remedy)

@@ -303,6 +303,12 @@ def test_batches_that_are_wrong_as_a_whole(client, items, shared, code, field):
     error_of(batch(client, items, **shared), 422, code, field)
 
 
+def test_half_a_reference_names_the_half_that_is_there(client):
+    for shared, beside in ({"ref_text": "half"}, "ref_text"), ({"x_vector_only": True}, "x_vector_only"):
+        message = batch(client, [{"text": "x"}], **shared).json()["error"]["message"]
+        assert message == f"ref_audio_base64 is missing beside {beside}"
+
+
 def test_live_answers_while_audio_is_made(client, voice):
     done = threading.Event()
     answers = []
