@@ -15,7 +15,7 @@ from serve.state import STATUSES
 if TYPE_CHECKING:
     from serve.service import Service
 
-PACKAGES = ("torch", "transformers", "qwen-tts", "flash-attn", "fastapi", "uvicorn")
+PACKAGES = ("torch", "transformers", "qwen-tts", "faster-qwen3-tts", "flash-attn", "fastapi", "uvicorn")
 
 
 class Scrape:
