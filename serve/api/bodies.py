@@ -74,7 +74,10 @@ def parse_json(content: bytes, most_chars: int) -> Any:
     if marks > most_chars:
         message = f"the body has {marks} commas and opening brackets, more than its texts may have characters"
         raise ServiceError(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "too_many_values", message, remedy="see /openapi.json for the fields"
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "too_many_values",
+            message,
+            remedy="send the fields of /openapi.json, and shorter texts",
         )
     try:
         return from_json(content.removeprefix(BOM_UTF8))
@@ -119,7 +122,7 @@ async def read_body(
     except HTTPException as error:
         if error.status_code != HTTPStatus.BAD_REQUEST:
             raise
-        remedy = f"send a form of at most {most} fields and one file"
+        remedy = f"send a form of at most {most} fields, each of at most {max_field_bytes} bytes, and one file"
         raise ServiceError(HTTPStatus.BAD_REQUEST, "bad_form", str(error.detail), remedy=remedy) from error
     except UnicodeError:  # some of Python's codecs, which a form may name, raise more than the form's reader expects
         message, remedy = "the form's texts are not in its charset", "send them in UTF-8"

@@ -150,6 +150,11 @@ def test_a_form_of_any_charset_is_read_or_refused(client, voice, charset):
     assert answer.status_code in {400, 422}, answer.text
 
 
+def test_a_forms_field_that_is_too_long_is_told_its_limit(client):
+    answer = client.post("/clone", files={"text": (None, "x" * 20_001)})
+    assert "20000 bytes" in error_of(answer, 400, "bad_form")["remedy"]
+
+
 @pytest.mark.parametrize("token", ["aa ", "a\n", "\u00a0", "ab\u2003"])
 def test_base64_with_many_blanks_costs_little(token):
     text = token * 300_000
