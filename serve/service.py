@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: it happens in the 
 
 log = logging.getLogger(__name__)
 WATCH_S = 1.0
+# Of WW_MAX_WAITING places one in so many is kept for clients who have none.
+KEPT_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Service:
         self.observer = observer or self.metrics
         self.state = State()
         self.running: Running | None = None
-        self.pending = 0
+        self._admitted: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._watch: asyncio.Task[None] | None = None
 
@@ -61,26 +64,34 @@ class Service:
         self._watch = asyncio.get_running_loop().create_task(self._watch_engine(), name="watch the engine")
         return self._thread.submit(self._load)
 
+    @property
+    def pending(self) -> int:
+        """How many requests run or wait."""
+        return self._admitted.total()
+
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self, client: str) -> Iterator[None]:
         """Count a request in, from its first work to its answer: the drain waits for those, and takes no others.
+
+        Args:
+            client: whose it is. The last places are for clients who have none: nobody fills all of them alone.
 
         Raises:
             ServiceError: 503 not ready; 429 too many are running or waiting.
         """
         self.state.refuse_unless_ready()
-        if self.pending >= self.settings.max_waiting:
-            raise ServiceError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "busy",
-                f"{self.pending} requests are running or waiting, which is the most",
-                remedy="try again later",
-            )
-        self.pending += 1
+        most, pending, own = self.settings.max_waiting, self.pending, self._admitted[client]
+        if pending >= most or (own and pending >= most - most // KEPT_SHARE):
+            why = "which is the most" if pending >= most else f"{own} of them yours, and the last places are for others"
+            message = f"{pending} requests are running or waiting, {why}"
+            raise ServiceError(HTTPStatus.TOO_MANY_REQUESTS, "busy", message, remedy="try again later")
+        self._admitted[client] += 1
         try:
             yield
         finally:
-            self.pending -= 1
+            self._admitted[client] -= 1
+            if not self._admitted[client]:
+                del self._admitted[client]
 
     async def stream(
         self, read: Callable[[], Utterance], *, client: str, seed: int | None = None
@@ -95,7 +106,7 @@ class Service:
         Raises:
             ServiceError: of ``admit``, ``read`` and ``speak``.
         """
-        with self.admit():
+        with self.admit(client):
             utterance = await asyncio.to_thread(read)
             async with aclosing(self.speak(utterance, client=client, seed=seed, stream=True)) as parts:
                 async for samples in parts:

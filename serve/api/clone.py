@@ -90,9 +90,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
         if len(body.items) > service.settings.max_items:
             message = f"items has {len(body.items)} entries; at most {service.settings.max_items} are accepted"
             raise invalid("too_many_items", message, "items", "send them in several requests")
-        with service.admit():
+        client = caller_of(request).client
+        with service.admit(client):
             read = await asyncio.to_thread(_read_batch, service, body)
-            client = caller_of(request).client
             results = await until_gone(request, _speak_all(service, read, client, body.seed))
         response.headers.update(weights_header(service))
         answer: dict[str, Any] = {"items": [_result(result) for result in results]}

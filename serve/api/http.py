@@ -30,7 +30,10 @@ CODES: Mapping[int, tuple[str, str]] = {
     HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "see /openapi.json for the routes"),
     HTTPStatus.REQUEST_TIMEOUT: ("body_too_slow", "send it faster, or send less"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "send less, or raise WW_MAX_BODY_MIB"),
+    HTTPStatus.TOO_MANY_REQUESTS: ("busy", "try again later"),
 }
+# Of the largest size: as much as bodies that are not complete may hold of the memory, all together.
+BODIES_AT_ONCE = 8
 CUT_OFF = "the service shut down before the request was complete"
 # Of a field's name, which may be the caller's, as long as a body, an error holds so many characters.
 MOST_NAME = 64
@@ -98,12 +101,14 @@ class Guard:
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.body_s = body_s
+        self.coming = 0  # bytes of bodies that are not complete
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         status = 0
+        body = _Body(self, receive)
 
         async def note_status(message: Message) -> None:
             nonlocal status
@@ -113,7 +118,7 @@ class Guard:
 
         try:
             self._check_head(Headers(scope=scope))
-            await self.app(scope, self._limited(receive), note_status)
+            await self.app(scope, body.receive, note_status)
         except asyncio.CancelledError:
             # uvicorn ends what still runs when it stops: a body that never came to its end.
             if status:
@@ -132,43 +137,62 @@ class Guard:
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log"
                 )
             await error_response(error)(scope, receive, note_status)
+        finally:
+            body.release()
 
     def _check_head(self, headers: Headers) -> None:
         declared = headers.get("content-length", "")
         # uvicorn refuses a Content-Length that is no number; an in-process client may send anything.
         if declared.isdecimal() and int(declared) > self.max_body_bytes:
-            raise self._too_large()
+            raise self.too_large()
         if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
             message, remedy = "the body is compressed, and is not unpacked here", "send it without Content-Encoding"
             raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message, remedy=remedy)
 
-    def _limited(self, receive: Receive) -> Receive:
-        """``receive`` for bodies without a declared length, or with one that lies, or that come too slowly."""
-        received = 0
-        deadline: float | None = time.monotonic() + self.body_s
-
-        async def limited() -> Message:
-            nonlocal received, deadline
-            try:
-                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
-                    message = await receive()
-            except TimeoutError:
-                what = f"the body did not come within {self.body_s:g} s (WW_DEADLINE_S)"
-                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, what, {"Connection": "close"}) from None
-            if not message.get("more_body"):
-                deadline = None  # what comes now is the caller's leaving, and takes as long as the answer
-            received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
-                # FastAPI takes any exception while it reads a body for bad JSON, except this one.
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large().message)
-            return message
-
-        return limited
-
-    def _too_large(self) -> ServiceError:
+    def too_large(self) -> ServiceError:
+        """The 413."""
         code, remedy = CODES[HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
         message = f"the body has more than {self.max_body_bytes} bytes"
         return ServiceError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, code, message, remedy=remedy)
+
+
+class _Body:
+    """A request's body on its way: held to its size and its time, and all of them together to ``BODIES_AT_ONCE``."""
+
+    def __init__(self, guard: Guard, receive: Receive) -> None:
+        self._guard = guard
+        self._receive = receive
+        self._received = self._held = 0
+        self._deadline: float | None = time.monotonic() + guard.body_s
+
+    async def receive(self) -> Message:
+        """The next message. FastAPI takes any exception while it reads a body for bad JSON, except HTTPException."""
+        guard = self._guard
+        try:
+            async with asyncio.timeout(None if self._deadline is None else self._deadline - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            what = f"the body did not come within {guard.body_s:g} s (WW_DEADLINE_S)"
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, what, {"Connection": "close"}) from None
+        size = len(message.get("body", b""))
+        self._received += size
+        if self._received > guard.max_body_bytes:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, guard.too_large().message)
+        if message.get("more_body"):
+            self._held += size
+            guard.coming += size
+            if guard.coming > BODIES_AT_ONCE * guard.max_body_bytes:
+                what = f"{guard.coming} bytes of bodies are coming in at once, which is too much"
+                raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, what, {"Connection": "close"})
+        else:
+            self._deadline = None  # what comes now is the caller's leaving, and takes as long as the answer
+            self.release()
+        return message
+
+    def release(self) -> None:
+        """It is complete, or not wanted any more."""
+        self._guard.coming -= self._held
+        self._held = 0
 
 
 def as_json(error: ServiceError) -> dict[str, Any]:

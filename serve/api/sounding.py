@@ -50,7 +50,7 @@ async def answer_sound(
         )
 
     async def whole() -> bytes:
-        with service.admit():
+        with service.admit(client):
             utterance = await asyncio.to_thread(read)
             return await as_whole_file(service.speak(utterance, client=client, seed=seed), kind)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.api.bodies import TEXT_FIELD, describe_bodies, read_body, refuse_useless_transcript
 from serve.api.callers import caller_of
-from serve.api.schemas import AUDIO, ErrorAnswer
+from serve.api.schemas import AUDIO, ErrorAnswer, StrictRequest
 from serve.errors import ServiceError, invalid
 from serve.service import Service
 from serve.settings import Settings
@@ -33,10 +33,8 @@ FILE_FIELD = "audio_sample"
 EXAMPLE = {"name": "anna", "language": "en", "ref_text": "What is said in it.", "consent": "Anna, by mail, 2025-03-01"}
 
 
-class VoiceFields(BaseModel):
+class VoiceFields(StrictRequest):
     """A voice to keep, without its audio."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str = Field(description="1 to 64 letters, digits and `-_.` of any script; unique among your voices")
     consent: str = Field(description="who agreed to this use of the voice, how and when; kept with the voice")

@@ -73,7 +73,7 @@ class ModelFacts:
     max_batch: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Piece:
     """One sequence of a batch, which is one only with itself.
 
@@ -142,7 +142,7 @@ class Engine(Protocol):
         """
 
     def cancel(self, piece: Piece) -> None:
-        """Stop making a piece of the running batch, within a frame; of others nothing is known and nothing happens."""
+        """Stop making a piece, within a frame; one whose batch has not begun will end with its first frame."""
 
 
 # Imported when chosen: an engine brings its own heavy packages.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class QwenEngine:
         self._codec: Codec | None = None
         self._specials: tuple[str, ...] = ()
         self._gpus: list[str] = []
-        self._run: Run | None = None
+        self._unwanted: WeakSet[Piece] = WeakSet()
 
     def load(self, plan: LoadPlan) -> ModelFacts:
         """Load the checkpoint; see `serve.engines.engine.Engine.load`."""
@@ -104,28 +105,23 @@ class QwenEngine:
             raise RuntimeError(NOT_LOADED)
         main = self._model.model
         ceiling = int(self._model.generate_defaults.get("max_new_tokens", batch[0].max_frames + 1))
-        run = Run(self._codec, main.config.talker_config.codec_eos_token_id, batch, ceiling - 1, deliver)
-        self._run = run
-        try:
-            # The state is put back afterwards: a seed of one request must not make the next one repeatable, too.
-            with (
-                self._lost_when_the_gpu_is(),
-                torch.random.fork_rng(devices=self._gpus) if seed is not None else nullcontext(),
-                torch.inference_mode(),
-            ):
-                if seed is not None:
-                    torch.manual_seed(seed)
-                with suppress(StopRunError):
-                    self._generate(run, seeded=seed is not None)
-                    run.finish()
-        finally:
-            self._run = None
+        end = main.config.talker_config.codec_eos_token_id
+        run = Run(self._codec, end, batch, ceiling - 1, deliver, self._unwanted)
+        # The state is put back afterwards: a seed of one request must not make the next one repeatable, too.
+        with (
+            self._lost_when_the_gpu_is(),
+            torch.random.fork_rng(devices=self._gpus) if seed is not None else nullcontext(),
+            torch.inference_mode(),
+        ):
+            if seed is not None:
+                torch.manual_seed(seed)
+            with suppress(StopRunError):
+                self._generate(run, seeded=seed is not None)
+                run.finish()
 
     def cancel(self, piece: Piece) -> None:
         """See `serve.engines.engine.Engine.cancel`."""
-        run = self._run
-        if run is not None:
-            run.cancel(piece)
+        self._unwanted.add(piece)
 
     def _generate(self, run: Run, *, seeded: bool) -> None:  # noqa: ARG002 - for engines that can be faster without
         """What ``generate_voice_clone`` does before the codec; ``run`` sees every frame and has it made to sound.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class Run:
         batch: the pieces.
         ceiling: the most frames that the checkpoint allows.
         deliver: takes the sound.
+        unwanted: pieces that nobody wants any more; others are in it, too, and it grows in another thread.
     """
 
     codec: Codec
@@ -81,8 +82,8 @@ class Run:
     batch: Sequence[Piece]
     ceiling: int
     deliver: Deliver
+    unwanted: Container[Piece]
     _codes: list[torch.Tensor] = field(default_factory=list)
-    _unwanted: set[Piece] = field(default_factory=set)
     _takes: list[_Take] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,10 +98,6 @@ class Run:
         """Cut every piece off after so many frames at the latest."""
         for take in self._takes:
             take.cap = min(take.cap, frames)
-
-    def cancel(self, piece: Piece) -> None:
-        """Want no more of a piece; from any thread."""
-        self._unwanted.add(piece)
 
     def frame(self, codes: torch.Tensor) -> None:
         """Take the next frame of every sequence.
@@ -117,7 +114,7 @@ class Run:
         for index, take in enumerate(self._takes):
             if take.ended:
                 continue
-            if take.piece in self._unwanted:
+            if take.piece in self.unwanted:
                 self._end(take, "cancelled")
             elif firsts[index] == self.end:
                 self._sound(index, made - 1, "done")

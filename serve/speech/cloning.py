@@ -15,8 +15,9 @@ import numpy as np
 from serve.errors import ServiceError
 from serve.speech.audio import OUTPUT_RATE, Samples, Sound, bad_audio
 from serve.speech.prompts import Prompts
-from serve.speech.scheduler import Scheduler, Take
+from serve.speech.scheduler import Scheduler
 from serve.speech.text import can_be_spoken, frame_cap, split_parts
+from serve.speech.turns import Take
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Who is spoken for next: one queue of pieces before the engine, fair between clients, in batches.
+"""The queue before the engine: pieces wait in it, and go to the engine in batches.
 
 All of it runs in the event loop; only the engine's own calls run in the engine's thread.
 """
@@ -7,50 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from serve.errors import ServiceError
-from serve.logs import log_defect, request_ids, working_for
+from serve.logs import log_defect, working_for
 from serve.speech.observer import Observer
+from serve.speech.turns import Take, Turns
 
 if TYPE_CHECKING:  # these import torch
     from serve.engines.engine import Engine, Outcome, Piece, Prompt
     from serve.speech.audio import Samples, Sound
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Take:
-    """One attempt to say a piece.
-
-    Attributes:
-        piece: what to say.
-        client: whom shares are fair between.
-        seed: of a take that runs alone; None for one that may share a batch.
-        events: samples, then the outcome, or the error that came in its place.
-        requests: the id of the request that it is made for, so that lines of the log carry it.
-    """
-
-    piece: Piece
-    client: str
-    seed: int | None = None
-    events: asyncio.Queue[Samples | Outcome | ServiceError] = field(default_factory=asyncio.Queue)
-    begun: bool = False
-    ended: bool = False
-    requests: tuple[str, ...] = field(default_factory=request_ids.get)
-
-    def end(self, how: Outcome | ServiceError) -> None:
-        """End it, once."""
-        if not self.ended:
-            self.ended = True
-            self.events.put_nowait(how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +60,7 @@ class Scheduler:
         self._most = limits.batch
         self._observer = observer
         self._on_lost = on_lost
-        self._queues: OrderedDict[str, deque[Take]] = OrderedDict()
+        self._turns = Turns()
         self._running: list[Take] = []
         self._prompts: set[asyncio.Future[Prompt]] = set()
         self._feeding: asyncio.Task[None] | None = None
@@ -101,7 +74,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """How many pieces wait."""
-        return sum(map(len, self._queues.values()))
+        return len(self._turns)
 
     async def prompt(self, sound: Sound, text: str | None) -> Prompt:
         """Encode a reference, between two batches.
@@ -134,8 +107,7 @@ class Scheduler:
             ServiceError: 503 the engine is gone, or the service is shutting down.
         """
         self._refuse_when_closed()
-        for take in takes:
-            self._queues.setdefault(take.client, deque()).append(take)
+        self._turns.add(takes)
         self._observer.enqueued(len(takes))
         if self._feeding is None or self._feeding.done():
             self._feeding = asyncio.get_running_loop().create_task(self._feed(), name="feed the engine")
@@ -146,20 +118,15 @@ class Scheduler:
             return
         take.end("cancelled")
         self._observer.cancelled()
-        queue = self._queues.get(take.client)
-        if queue is not None and take in queue:
-            queue.remove(take)
+        if self._turns.remove(take):
             self._observer.dequeued(1)
-            if not queue:
-                del self._queues[take.client]
         elif take in self._running:
             self._engine.cancel(take.piece)
 
     def close(self, error: ServiceError) -> None:
         """End every take with an error, and take no more; of several errors the first is the one that is told."""
         self._closed = error = self._closed or error
-        waiting = [take for queue in self._queues.values() for take in queue]
-        self._queues.clear()
+        waiting = self._turns.clear()
         self._observer.dequeued(len(waiting))
         for take in (*waiting, *self._running):
             self._engine.cancel(take.piece)
@@ -168,11 +135,11 @@ class Scheduler:
     async def _feed(self) -> None:
         """Run batches until nothing waits."""
         await asyncio.sleep(self._limits.window_s)
-        while self._queues:
+        while self._turns:
             if self._prompts:  # their pieces can share the batch
                 await asyncio.wait(set(self._prompts))
                 await asyncio.sleep(self._limits.window_s)
-            self._running = self._next_batch()
+            self._running = self._turns.next_batch(self._most)
             self._observer.dequeued(len(self._running))
             self._observer.batch(len(self._running))
             try:
@@ -213,35 +180,13 @@ class Scheduler:
         self._most = max(1, len(batch) // 2)
         log.warning("a batch of %s did not fit into the memory: from now on at most %s", len(batch), self._most)
         again = [take for take in batch if not take.begun and not take.ended]
-        for take in reversed(again):
-            self._queues.setdefault(take.client, deque()).appendleft(take)
+        self._turns.put_back(again)
         self._observer.enqueued(len(again))
         lost = self._explain(error)
         for take in batch:
             if take not in again:
                 take.end(lost)
         return True
-
-    def _next_batch(self) -> list[Take]:
-        """One piece of each client in turn, until the batch is full; a take with a seed runs alone."""
-        batch: list[Take] = []
-        passed: set[str] = set()
-        while len(batch) < self._most:
-            client = next((name for name in self._queues if name not in passed), None)
-            if client is None:
-                break
-            queue = self._queues[client]
-            if batch and queue[0].seed is not None:  # first in the next batch
-                passed.add(client)
-                continue
-            batch.append(queue.popleft())
-            if queue:
-                self._queues.move_to_end(client)
-            else:
-                del self._queues[client]
-            if batch[0].seed is not None:
-                break
-        return batch
 
     def _refuse_when_closed(self) -> None:
         if self._closed is not None:

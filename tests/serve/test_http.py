@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.errors import StartError
+from serve.errors import ServiceError, StartError
 
 
 def clone(client, voice, **changes):
@@ -345,6 +346,22 @@ def test_too_many_at_once_are_told_to_come_back(make_client, ready, voice):
         assert answer.headers["retry-after"]
         assert results[0].status_code == 200
         assert clone(client, voice).status_code == 200
+
+
+def test_the_last_places_are_for_those_who_have_none(make_client, ready):
+    with make_client(MAX_WAITING="8") as client, contextlib.ExitStack() as places:
+        ready(client)
+        service = client.app_state["service"]
+        for _ in range(7):
+            places.enter_context(service.admit("a"))
+        with pytest.raises(ServiceError, match="7 of them yours, and the last places are for others") as refused:
+            places.enter_context(service.admit("a"))
+        assert refused.value.status == 429
+        places.enter_context(service.admit("b"))
+        with pytest.raises(ServiceError, match="8 requests are running or waiting, which is the most"):
+            places.enter_context(service.admit("c"))
+        places.close()
+        assert service.pending == 0
 
 
 def test_until_ready_and_while_draining_503_says_how_far(make_client, ready, voice):

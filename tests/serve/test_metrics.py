@@ -171,7 +171,7 @@ def test_refusals_of_load_are_counted(make_client, ready, voice, monkeypatch):
         ready(client)
         service, engine = client.app_state["service"], client.app_state["service"].running.engine
         said = {"text": "Hello."} | voice
-        with service.admit():
+        with service.admit("someone"):
             assert client.post("/clone", json=said).status_code == 429
         assert rejected(client) == {"busy": 1}
         settings = service.settings

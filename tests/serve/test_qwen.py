@@ -200,8 +200,17 @@ def test_the_engine_stops_when_nobody_wants_anything(engine):
     before = engine.frames
     engine.run([piece], 0, lambda piece, _samples, _outcome: engine.cancel(piece))
     assert engine.frames - before == 3  # the prompt's pass, the frame that was heard, the frame that noticed
-    engine.cancel(piece)  # of no running batch: nothing happens
     assert say(engine).size
+
+
+def test_a_cancel_that_comes_before_the_batch_is_not_lost(engine):
+    prompt = engine.prompt(NOISE, "noise")
+    pieces = [Piece("One.", "auto", prompt, 8) for _ in range(2)]
+    engine.cancel(pieces[0])
+    heard = run(engine, pieces)
+    assert heard.outcomes[pieces[0]] == "cancelled"
+    assert pieces[0] not in heard.parts
+    assert heard.wave(pieces[1]).size
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from serve.engines.engine import Piece, Prompt
 from serve.errors import ServiceError
 from serve.logs import OneLine, working_for
-from serve.speech.scheduler import Limits, Scheduler, Take
+from serve.speech.scheduler import Limits, Scheduler
+from serve.speech.turns import Take
 from tests.serve.played import Nobody, PlayedEngine
 
 

@@ -194,6 +194,27 @@ def test_a_body_that_never_comes_is_not_waited_for_for_ever(tiny):
         assert b"connection: close" in answer.lower()
 
 
+def test_bodies_that_come_in_at_once_share_the_memory_of_eight(tiny):
+    body = b"x" * 9000  # of 10,485 that one may have
+    head = b"POST /clone HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n"
+    with serving(tiny, MAX_BODY_MIB="0.01") as own, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", own.base_url.port)
+        callers = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(10)]
+        for caller in callers[:9]:  # 81,000 of 83,886 bytes
+            caller.sendall(head + body)
+        time.sleep(0.5)
+        callers[9].sendall(head + body)
+        answer = callers[9].makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after:" in answer.lower()
+        assert b'"code":"busy"' in answer
+        callers[0].sendall(b"x" * 1000)  # its last bytes make room, for it is no JSON and is gone
+        assert callers[0].recv(12) == b"HTTP/1.1 422"
+        callers[1].close()
+        kind = {"Content-Type": "application/json"}
+        wait_until(lambda: own.post("/clone", content=b"x" * 9000, headers=kind).status_code == 422)
+
+
 def test_a_request_that_is_read_when_the_service_ends_is_answered(make_client, ready, voice):
     with make_client() as client:
         ready(client)
