@@ -16,7 +16,10 @@ from matrix.cli import say
 from matrix.errors import WheelwrightError
 
 _LONGEST = 300
-_CLIENT_LOST = "no active sessions"
+# What BuildKit says in a build that shared a step with another one whose client has gone away: it takes that client's
+# inputs for the step, or the snapshot that it was making away with it.
+_SHARED_STEP_LOST = re.compile(r"no active sessions|snapshot \S+ does not exist")
+_TRIES = 3
 
 
 class BuildError(WheelwrightError):
@@ -59,14 +62,15 @@ def bake(
     Raises:
         BuildError: names the step that failed.
     """
-    try:
-        _bake(workspace, target, override, log, output=output, options=options)
-    except BuildError as error:
-        # BuildKit made a step for another client too, and that one has gone away with the step's inputs.
-        if _CLIENT_LOST not in error.what:
-            raise
-        say(f"{target}: a build that shared a step was ended: once more")
-        _bake(workspace, target, override, log, output=output, options=options)
+    for left in reversed(range(_TRIES)):
+        try:
+            _bake(workspace, target, override, log, output=output, options=options)
+        except BuildError as error:
+            if not left or not _SHARED_STEP_LOST.search(error.what):
+                raise
+            say(f"{target}: a build that shared a step was ended: once more")
+        else:
+            return
 
 
 def _bake(

@@ -101,7 +101,7 @@ def test_two_builds_of_one_target_at_once(small: SmallSpace) -> None:
             second = small.start_build()
             wait_until(lambda: "another build of cpu runs here: waiting" in err.read_text())
             first.kill()
-            assert second.wait(timeout=60) == 0
+            assert second.wait(timeout=60) == 0, err.read_text()[-2000:]
     first.wait()
     assert not list(small.space.root.glob(".build/run-*"))
     assert small.engine.has(f"{small.repository}:cpu")
