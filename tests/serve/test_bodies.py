@@ -10,7 +10,7 @@ import pytest
 
 from serve.errors import ServiceError
 from serve.speech.audio import decode_base64
-from tests.serve.test_http import error_of
+from tests.serve.refused import error_of
 
 JSON = {"Content-Type": "application/json"}
 WITH_JSON = ["/clone", "/clone-batch", "/v1/audio/speech", "/v1/audio/voices"]

@@ -15,24 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.errors import ServiceError, StartError
+from tests.serve.refused import error_of
 
 
 def clone(client, voice, **changes):
     return client.post("/clone", json={"text": "Hello there.", "language": "en"} | voice | changes)
-
-
-def error_of(answer, status, code=None, field=None):
-    """Check the shape of an error's body, and that it is the expected one."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert set(answer.json()) == {"error"}
-    error = answer.json()["error"]
-    assert set(error) == {"code", "message", "field", "remedy"}
-    assert error["message"]
-    assert error["remedy"]
-    assert code is None or error["code"] == code
-    assert error["field"] == field
-    return error
 
 
 def test_clone(client, voice, samples):

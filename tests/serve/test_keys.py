@@ -20,6 +20,7 @@ from serve.api.gate import KeyGate, presented_key
 from serve.api.keys import Key, Keyring, find_key, read_keys, warn_if_open
 from serve.errors import SettingsError
 from serve.settings import read_settings
+from tests.serve.refused import error_of
 
 ANNA, BEN = "anna-0123456789abcdef", "ben-0123456789abcdef"
 
@@ -141,15 +142,6 @@ def test_where_a_key_is_looked_for(headers, shown):
 def guarded(make_client):
     """An app that is not loading: what it refuses, it refuses before."""
     return make_client(API_KEYS=f"anna:{ANNA},ben:{BEN}")
-
-
-def error_of(answer, status, code):
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert set(error) == {"code", "message", "field", "remedy"}
-    assert (error["code"], error["field"]) == (code, None)
-    assert error["remedy"]
-    return error
 
 
 @pytest.mark.parametrize(

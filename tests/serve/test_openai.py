@@ -19,6 +19,7 @@ from serve.api.spoken import SpokenAnswer, as_file, first_samples
 from serve.errors import ServiceError
 from serve.speech.cloning import Reference
 from serve.speech.encoders import make_encoder
+from tests.serve.refused import error_of
 
 ANNA, BEN = "anna-0123456789abcdef", "ben-0123456789abcdef"
 SPEECH = "/v1/audio/speech"
@@ -53,15 +54,6 @@ def events_of(content):
 
 def pcm(content):
     return np.frombuffer(content, "<i2")
-
-
-def error_of(answer, status, code, field=None):
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert set(answer.json()) == {"error"}
-    assert (error["code"], error["field"]) == (code, field)
-    assert error["remedy"]
-    return error
 
 
 def test_the_real_client(launch, sound, tmp_path):

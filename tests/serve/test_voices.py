@@ -30,6 +30,7 @@ from serve.voices.quotas import Quota
 from serve.voices.records import NewVoice, check_name
 from serve.voices.samples import UNFINISHED
 from serve.voices.store import DATABASE, VoiceStore, data_folder
+from tests.serve.refused import error_of
 
 PATH = "/v1/audio/voices"
 FORM = "multipart/form-data; boundary=y"
@@ -447,15 +448,6 @@ def post(client, sound, key=ANNA, **fields):
     files = {} if audio is None else {"audio_sample": ("a.wav", audio, "audio/wav")}
     data = {name: value for name, value in form.items() if value is not None}
     return client.post(PATH, data=data, files=files or {"": ("", b"")}, headers=head(key))
-
-
-def error_of(answer, status, code, field=None):
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert set(answer.json()) == {"error"}
-    assert (error["code"], error["field"]) == (code, field)
-    assert error["remedy"]
-    return error
 
 
 def test_a_voice_by_form_and_by_json(voices, sound):
