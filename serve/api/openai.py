@@ -14,7 +14,7 @@ from serve.api.bodies import describe_json, read_json
 from serve.api.callers import caller_of
 from serve.api.schemas import WITH_KEYS, ErrorAnswer, StrictRequest
 from serve.api.sounding import answer_sound, weights_header
-from serve.api.spoken import SpokenAnswer, as_events, first_samples
+from serve.api.spoken import Counting, SpokenAnswer, as_events, first_samples
 from serve.api.voices import store_of
 from serve.checkpoint import DEFAULT_MODEL
 from serve.errors import ServiceError
@@ -120,8 +120,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
             return await answer_sound(request, service, read, body.response_format, seed=body.seed, stream=True)
         spoken = service.stream(read, client=caller.client, seed=body.seed)
         first = await first_samples(request, spoken)
-        events = as_events(first, spoken, make_encoder(body.response_format), len(text))
-        return SpokenAnswer(events, spoken, EVENTS, weights_header(service), service.settings.deadline_s)
+        counted = Counting(make_encoder(body.response_format))
+        deadline_s = service.settings.deadline_s
+        events = as_events(first, spoken, counted, len(text))
+        return SpokenAnswer(events, spoken, EVENTS, weights_header(service), counted=counted, deadline_s=deadline_s)
 
     @app.get("/v1/models", responses=WITH_KEYS)
     async def list_models() -> ModelsAnswer:

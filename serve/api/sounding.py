@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from serve.api.callers import caller_of
 from serve.api.leaving import until_gone
-from serve.api.spoken import SpokenAnswer, as_file, first_samples
+from serve.api.spoken import Counting, SpokenAnswer, as_file, first_samples
 from serve.service import Service
 from serve.speech.audio import Samples
 from serve.speech.cloning import Utterance
@@ -44,10 +44,9 @@ async def answer_sound(
     if stream and request.scope["http_version"] != "1.0":
         parts = service.stream(read, client=client, seed=seed)
         first = await first_samples(request, parts)
-        deadline_s = service.settings.deadline_s
-        return SpokenAnswer(
-            as_file(first, parts, make_encoder(kind)), parts, media_type, weights_header(service), deadline_s
-        )
+        counted, deadline_s = Counting(make_encoder(kind)), service.settings.deadline_s
+        file = as_file(first, parts, counted)
+        return SpokenAnswer(file, parts, media_type, weights_header(service), counted=counted, deadline_s=deadline_s)
 
     async def whole() -> bytes:
         with service.admit(client):

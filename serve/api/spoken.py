@@ -33,6 +33,28 @@ log = logging.getLogger(__name__)
 STREAM_HEADERS: Final[Mapping[str, str]] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
+class Counting:
+    """An encoder that counts the samples on their way into another."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.samples = 0
+
+    @property
+    def seconds(self) -> float:
+        """Of sound."""
+        return self.samples / OUTPUT_RATE
+
+    def write(self, samples: Samples) -> bytes:
+        """See ``Encoder.write``."""
+        self.samples += samples.size
+        return self._encoder.write(samples)
+
+    def close(self) -> bytes:
+        """See ``Encoder.close``."""
+        return self._encoder.close()
+
+
 class SpokenAnswer(StreamingResponse):
     """The answer around ``spoken``, which is closed, and so cancelled, when the caller goes away."""
 
@@ -42,6 +64,8 @@ class SpokenAnswer(StreamingResponse):
         spoken: AsyncGenerator[Samples, None],
         media_type: str,
         headers: Mapping[str, str],
+        *,
+        counted: Counting,
         deadline_s: float,
     ) -> None:
         """Take the answer.
@@ -51,11 +75,13 @@ class SpokenAnswer(StreamingResponse):
             spoken: the samples behind them.
             media_type: of the body.
             headers: beside it.
-            deadline_s: seconds from now until the caller has to have taken all parts but the last.
+            counted: how much sound the parts hold so far.
+            deadline_s: how many seconds longer than it is played the caller may take to take it.
         """
         super().__init__(parts, media_type=media_type, headers={**headers, **STREAM_HEADERS})
         self._parts = parts
         self._spoken = spoken
+        self._counted = counted
         self._deadline = time.monotonic() + deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,10 +97,10 @@ class SpokenAnswer(StreamingResponse):
         try:
             async for part in self._parts:
                 # What is made has its own deadline; this is for who stops to take it, and holds a place for ever.
-                async with asyncio.timeout(self._deadline - time.monotonic()):
+                async with asyncio.timeout(self._deadline + self._counted.seconds - time.monotonic()):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
         except TimeoutError:
-            log.warning("an answer that had begun is cut off: the caller did not take it within WW_DEADLINE_S")
+            log.warning("an answer that had begun is cut off: the caller did not take it in its time and WW_DEADLINE_S")
         except ServiceError as error:
             log.warning("an answer that had begun is cut off: %s: %s", error.code, error.message)
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller must not take this for the end
@@ -114,13 +140,12 @@ async def as_file(
 
 
 async def as_events(
-    first: Samples, spoken: AsyncGenerator[Samples, None], encoder: Encoder, characters: int
+    first: Samples, spoken: AsyncGenerator[Samples, None], counted: Counting, characters: int
 ) -> AsyncGenerator[bytes, None]:
     """OpenAI's events: ``speech.audio.delta`` with each part of the file, then ``speech.audio.done``, or an error.
 
     ``usage`` counts what is known here: characters in, and frames of 80 ms out.
     """
-    counted = _Counter(encoder)
     try:
         async with aclosing(as_file(first, spoken, counted)) as parts:
             async for part in parts:
@@ -133,24 +158,9 @@ async def as_events(
         message, remedy = "the service has a defect", "see the log"
         yield _error_event(ServiceError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message, remedy=remedy))
     else:
-        frames = round(counted.samples * FRAMES_PER_S / OUTPUT_RATE)
+        frames = round(counted.seconds * FRAMES_PER_S)
         usage = {"input_tokens": characters, "output_tokens": frames, "total_tokens": characters + frames}
         yield _event({"type": "speech.audio.done", "usage": usage})
-
-
-class _Counter:
-    """An encoder that counts the samples on their way into another."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.samples = 0
-
-    def write(self, samples: Samples) -> bytes:
-        self.samples += samples.size
-        return self._encoder.write(samples)
-
-    def close(self) -> bytes:
-        return self._encoder.close()
 
 
 def _event(content: Mapping[str, Any]) -> bytes:

@@ -138,7 +138,9 @@ class _Talk:
         held: list[Samples] = []
         left = False
         while True:
-            event = await _in_time(take.events.get(), self._wish)
+            # What was made in time may be taken later.
+            made = not take.events.empty()
+            event = take.events.get_nowait() if made else await _in_time(take.events.get(), self._wish)
             if isinstance(event, ServiceError):
                 raise event
             if isinstance(event, str):

@@ -26,15 +26,16 @@ def utterance(text, reference="a", digest="1"):
     return Utterance(text, "english", Reference(Sound(np.ones(1, np.float32), 24_000, digest), reference))
 
 
-def say(engine, *utterances, seed=None, stream=False, seconds=10.0, budget=10_000, may_run_away=False):
-    """Each utterance's parts, or its error behind them; all at the same time."""
+def say(engine, *utterances, seed=None, stream=False, seconds=10.0, budget=10_000, may_run_away=False, pause_s=0.0):
+    """Each utterance's parts, or its error behind them; all at the same time; ``pause_s`` between its parts."""
 
     async def one(scheduler, prompts, spoken):
         parts = []
         wish = Wish("client", seed, stream, time.monotonic() + seconds, may_run_away)
         try:
             async for samples in speak(scheduler, prompts, spoken, wish):
-                parts.append(samples)  # noqa: PERF401 - those before an error count
+                parts.append(samples)
+                await asyncio.sleep(pause_s)
         except ServiceError as error:
             parts.append(error)
         return parts
@@ -190,6 +191,12 @@ def test_what_fails_fails_alone():
 def test_a_piece_that_is_silent_fails_the_whole():
     (parts,) = say(PlayedEngine(), utterance(f"{'x' * 499}. mute"))
     assert parts[-1].code == "bad_audio"
+
+
+def test_what_is_made_in_time_may_be_taken_later():
+    # A long text may take longer to hear than to make, and a player takes it as it plays.
+    (parts,) = say(PlayedEngine(), utterance(LONG), stream=True, seconds=0.5, pause_s=0.2)
+    assert sizes(parts) == [PART, PART, PAUSE, PART, PART, PAUSE, PART, PART]
 
 
 def test_a_request_has_a_deadline_and_its_pieces_are_cancelled():

@@ -15,7 +15,7 @@ import openai
 import pytest
 import uvicorn
 
-from serve.api.spoken import SpokenAnswer, as_file, first_samples
+from serve.api.spoken import Counting, SpokenAnswer, as_file, first_samples
 from serve.errors import ServiceError
 from serve.speech.cloning import Reference
 from serve.speech.encoders import make_encoder
@@ -242,7 +242,7 @@ def test_an_error_in_the_middle_of_events_is_one(speaker, monkeypatch, error, co
     assert closed == [1]
 
 
-def drive(parts_of, disconnect_after=None):
+def drive(parts_of, disconnect_after=None, deadline_s=60.0, taken_in_s=0.0):
     """A ``SpokenAnswer`` by hand: what it sent, whether its generator was closed, and what was sent last."""
     closed, sent = [], []
 
@@ -254,13 +254,16 @@ def drive(parts_of, disconnect_after=None):
             return {"type": "http.disconnect"}
 
         async def send(message):
+            await asyncio.sleep(taken_in_s)
             sent.append(message)
             if disconnect_after is not None and len(sent) == disconnect_after:
                 gone.set()
 
-        spoken = parts_of(closed)
-        parts = as_file(await anext(spoken), spoken, make_encoder("pcm"))
-        await SpokenAnswer(parts, spoken, "audio/pcm", {}, 60)({"type": "http"}, receive, send)
+        spoken, counted = parts_of(closed), Counting(make_encoder("pcm"))
+        parts = as_file(await anext(spoken), spoken, counted)
+        await SpokenAnswer(parts, spoken, "audio/pcm", {}, counted=counted, deadline_s=deadline_s)(
+            {"type": "http"}, receive, send
+        )
 
     asyncio.run(run())
     return sent, closed
@@ -275,14 +278,31 @@ def test_a_file_that_fails_has_no_end(caplog):
     assert "cut off: runaway: it went on" in caplog.text
 
 
+async def seconds_of(count):
+    for _ in range(count):
+        yield np.full(24_000, 0.5, np.float32)
+
+
+def test_who_takes_the_sound_as_it_is_played_is_not_cut_off(caplog):
+    sent, _ = drive(lambda _: seconds_of(3), deadline_s=0.05, taken_in_s=0.3)
+    assert sent[-1]["more_body"] is False
+    assert not caplog.records
+
+
+def test_who_takes_longer_than_the_sound_and_the_deadline_is_cut_off(caplog):
+    sent, _ = drive(lambda _: seconds_of(3), deadline_s=-0.9, taken_in_s=0.3)
+    assert sent[-1]["type"] == "http.response.start"
+    assert "the caller did not take it" in caplog.text
+
+
 def test_a_client_notices_that_a_file_has_no_end(free_port):
     """On the real server: what it does with an answer without an end is what the class relies on."""
     error = ServiceError(500, "runaway", "it went on", remedy="again")
 
     async def app(scope, receive, send):
-        spoken = breaks_after_one(error, [])()
-        parts = as_file(await anext(spoken), spoken, make_encoder("pcm"))
-        await SpokenAnswer(parts, spoken, "audio/pcm", {}, 60)(scope, receive, send)
+        spoken, counted = breaks_after_one(error, [])(), Counting(make_encoder("pcm"))
+        parts = as_file(await anext(spoken), spoken, counted)
+        await SpokenAnswer(parts, spoken, "audio/pcm", {}, counted=counted, deadline_s=60)(scope, receive, send)
 
     server = uvicorn.Server(uvicorn.Config(app, port=free_port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
