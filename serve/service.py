@@ -44,6 +44,15 @@ class Running:
     scheduler: Scheduler
     prompts: Prompts
 
+    def describe(self) -> dict[str, Any]:
+        """What runs, and why."""
+        return {
+            "weights": self.facts.weights,
+            "device": asdict(self.plan.device),
+            "attention": asdict(self.plan.attention) | {"parts": dict(self.facts.attention)},
+            "dtype": asdict(self.plan.dtypes),
+        }
+
 
 class Service:
     """Loads in the background, then generates, all in one thread: torch's random state and the GPU are shared."""
@@ -167,14 +176,7 @@ class Service:
         }
         if self.running is None:
             return answer
-        plan, facts = self.running.plan, self.running.facts
-        return answer | {
-            "weights": facts.weights,
-            "device": asdict(plan.device),
-            "attention": asdict(plan.attention) | {"parts": dict(facts.attention)},
-            "dtype": asdict(plan.dtypes),
-            "versions": dict(facts.versions),
-        }
+        return answer | self.running.describe() | {"versions": dict(self.running.facts.versions)}
 
     async def _watch_engine(self) -> None:
         """Notice an engine that has work and makes no frames: nothing but a new process helps."""

@@ -166,7 +166,7 @@ class _Body:
         self._deadline: float | None = time.monotonic() + guard.body_s
 
     async def receive(self) -> Message:
-        """The next message. FastAPI takes any exception while it reads a body for bad JSON, except HTTPException."""
+        """The next message; what ends the connection, too, is an HTTPException, which carries headers."""
         guard = self._guard
         try:
             async with asyncio.timeout(None if self._deadline is None else self._deadline - time.monotonic()):
@@ -177,7 +177,7 @@ class _Body:
         size = len(message.get("body", b""))
         self._received += size
         if self._received > guard.max_body_bytes:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, guard.too_large().message)
+            raise guard.too_large()
         if message.get("more_body"):
             self._held += size
             guard.coming += size

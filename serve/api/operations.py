@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -50,12 +49,4 @@ def describe(service: Service) -> dict[str, Any]:
         "device": None,
         "weights": None,
     }
-    if service.running is None:
-        return answer
-    plan, facts = service.running.plan, service.running.facts
-    return answer | {
-        "attention": asdict(plan.attention) | {"parts": dict(facts.attention)},
-        "dtype": asdict(plan.dtypes),
-        "device": asdict(plan.device),
-        "weights": facts.weights,
-    }
+    return answer if service.running is None else answer | service.running.describe()

@@ -27,7 +27,7 @@ PACKAGE, VERSION = "faster-qwen3-tts", "0.3.2"
 # Of the talker's cache, which has one fixed shape: a reference of 30 s (375), its transcript and the text (some 500
 # tokens each), and 200 s of speech (2,500). 115 kB each in 16 bits.
 POSITIONS = 4096
-LEAST_FRAMES = 25
+LEAST_FRAMES = 25  # 2 s, the least that a text gets
 # cuDNN's attention of one query behind a mask takes 6 ms a frame where these take 11 (4,096 positions, one H200), but
 # gives other bits each time: seeded pieces get a graph without it.
 REPEATABLE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

@@ -157,7 +157,7 @@ class Scheduler:
             loop.call_soon_threadsafe(_deliver, takes[piece], samples, outcome)
 
         def run() -> None:
-            # The thread may have encoded a voice first: whoever left meanwhile was cancelled before the engine knew.
+            # The thread may have encoded a voice first: what is said for whoever left meanwhile need not be begun.
             wanted = [piece for piece, take in takes.items() if not take.ended]
             if wanted:
                 self._engine.run(wanted, batch[0].seed, deliver)
