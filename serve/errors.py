@@ -76,6 +76,11 @@ class ServiceError(Exception):
         return ServiceError(self.status, self.code, self.message, field=field, remedy=self.remedy)
 
 
+def one_line(error: object) -> str:
+    """What a library's error says, which may have many lines, as one."""
+    return " ".join(str(error).split())
+
+
 def invalid(code: str, message: str, field: str, remedy: str) -> ServiceError:
     """An error of the caller's: 422, about one field."""
     return ServiceError(HTTPStatus.UNPROCESSABLE_ENTITY, code, message, field=field, remedy=remedy)

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from serve.engines.engine import LoadPlan, ModelFacts, TooLongError
 from serve.engines.qwen import QwenEngine
 from serve.engines.qwen_run import Run
-from serve.errors import HostError
+from serve.errors import HostError, one_line
 from serve.image import Attention
 from serve.speech.audio import OUTPUT_RATE
 
@@ -62,8 +62,8 @@ class FasterEngine(QwenEngine):
             with _quiet():
                 self._faster = self._capture(plan)
         except torch.OutOfMemoryError as error:
-            reason = " ".join(str(error).split())
-            raise HostError(f"the graphs do not fit: {reason}", remedy="free memory, or set WW_ENGINE=qwen") from error
+            what = f"the graphs do not fit: {one_line(error)}"
+            raise HostError(what, remedy="free memory, or set WW_ENGINE=qwen") from error
         return replace(facts, versions={**facts.versions, PACKAGE: VERSION}, max_batch=1)
 
     def _capture(self, plan: LoadPlan) -> Any:

@@ -23,7 +23,7 @@ from serve.engines.engine import (
 )
 from serve.engines.qwen_load import Loaded, load_checkpoint
 from serve.engines.qwen_run import Codec, Run, StopRunError
-from serve.errors import StartError
+from serve.errors import StartError, one_line
 from serve.image import Attention
 from serve.speech.audio import Samples, Sound
 from serve.speech.languages import AUTO
@@ -173,13 +173,13 @@ class QwenEngine:
             yield
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise OutOfMemoryError(" ".join(str(error).split())) from error
+            raise OutOfMemoryError(one_line(error)) from error
         except Exception as error:
             try:
                 if self._gpus:
                     torch.cuda.synchronize(self._gpus[0])
             except RuntimeError as lost:  # torch.AcceleratorError is one
-                raise EngineLostError(" ".join(str(lost).split())[:300]) from error
+                raise EngineLostError(one_line(lost)[:300]) from error
             raise
 
     @property

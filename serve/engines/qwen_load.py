@@ -27,7 +27,7 @@ from serve.engines.qwen_package import (
     Qwen3TTSTokenizerV2Config,
     Qwen3TTSTokenizerV2Model,
 )
-from serve.errors import HostError, SettingsError
+from serve.errors import HostError, SettingsError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def load_checkpoint(plan: LoadPlan) -> Loaded:
         # break it: False says that the question is settled.
         tokenizer = Qwen2TokenizerFast.from_pretrained(plan.folder, fix_mistral_regex=False)
     except torch.OutOfMemoryError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise HostError(f"the model does not fit: {reason}", remedy="free memory, or use the 0.6B model") from error
     except Exception as error:
         # Missing files, shapes that do not fit, a cut-off safetensors, a vocabulary that is no JSON: each library has
@@ -126,7 +126,7 @@ def _load_codec(plan: LoadPlan) -> Any:
 
 
 def _broken(folder: Path, error: Exception) -> SettingsError:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return SettingsError(
         f"{folder}: the checkpoint cannot be loaded: {type(error).__name__}: {reason}",
         remedy="fetch it again, or set WW_MODEL_DIR to a complete one",

@@ -19,7 +19,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from serve.errors import ServiceError, invalid
+from serve.errors import ServiceError, invalid, one_line
 
 Samples = NDArray[np.float32]
 """Mono sound: float32, shape (n,), in [-1, 1]."""
@@ -122,7 +122,7 @@ def decode_audio(content: bytes, limits: AudioLimits, field: str) -> Sound:
             data = file.read(frames=most, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OverflowError, MemoryError) as error:
         # libsndfile's own words; str() adds the object that it read from, with its address in memory.
-        reason = " ".join(str(getattr(error, "error_string", error)).split())
+        reason = one_line(getattr(error, "error_string", error))
         message = f"{field} is not audio that can be decoded: {reason}"
         raise invalid("not_audio", message, field, ACCEPTED) from error
     # Two float32 samples near the type's limit overflow when added; float64 holds the sum.
