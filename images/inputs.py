@@ -27,6 +27,7 @@ from images.uv import uv_executable
 from matrix.cli import say
 from wheel_resolver.fetching.fetch import cache_folder, fetch
 from wheel_resolver.files import alone
+from wheel_resolver.inside.as_locked import require_as_locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def stage(run: Run, item: Planned, scratch: Path) -> Staged:
     recipe, stack, contexts = item.recipe, item.recipe.stack, workspace.build / "contexts"
     base = run.provider.provide(stack)
     toolkit = run.provider.toolkit(recipe) if recipe.source_build else "image"
-    wheel = fetch_wheel(recipe)
+    wheel = fetch_wheel(item, workspace)
     pins = stack.lock.pins()
     source = recipe.source_build
     pins += [Pin("flash-attn", str(source.version), (source.sha256,))] if source else []
@@ -108,19 +109,24 @@ def stage(run: Run, item: Planned, scratch: Path) -> Staged:
     )
 
 
-def fetch_wheel(recipe: Recipe) -> Path | None:
-    """The flash-attn wheel, checked by its sha256, from the cache or from its URL; None where there is none.
+def fetch_wheel(item: Planned, workspace: Workspace) -> Path | None:
+    """The flash-attn wheel, from the cache or from its URL; None where there is none.
+
+    It is checked by its sha256, and looked into (once for each sha256): a file that is not what its name, its recipe or
+    the lock says would break at the first import, or at the first call.
 
     Raises:
         NetworkError: it cannot be had here.
-        DataError: it has another digest than the lock says.
+        DataError: it has another digest than the lock says, or it is something else than the lock says.
     """
-    locked = recipe.wheel
+    locked = item.recipe.wheel
     if locked is None:
         return None
-    return fetch(
+    path = fetch(
         locked.url, locked.sha256, locked.name, waiting=lambda: say(f"another run fetches {locked.name}: waiting")
     )
+    require_as_locked(path, locked, workspace.project, item.target.name, root=workspace.named_root)
+    return path
 
 
 def _staging(workspace: Workspace) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from matrix import Project, Target, load_project
 from matrix.errors import DataError, UsageError
 from wheel_resolver import lock
 from wheel_resolver.lock import LockedTarget
+from wheel_resolver.locked.inputs import require_fresh
 
 DEFAULT_TIER = "default"
 REGISTRY_VARIABLE = "REGISTRY"  # names the repository that tags are put under
@@ -50,6 +51,11 @@ class Workspace:
     def matrix_file(self) -> Path:
         """What is resolved and built."""
         return self.root / "matrix" / "matrix.yaml"
+
+    @property
+    def named_root(self) -> Path | None:
+        """The folder, where it is another than this checkout: a command that is told must name it."""
+        return None if self.root == _OWN_ROOT else self.root
 
     @property
     def build(self) -> Path:
@@ -101,6 +107,8 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
     matrix, compat = project.matrix, project.compat
     wanted = select_targets(matrix.targets, names)
     decisions = lock.read(workspace.lock_file)
+    known = [decisions.targets[name] for name in matrix.targets if name in decisions.targets]
+    require_fresh(known, project, workspace.lock_file)
     digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
@@ -109,13 +117,6 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
         locked = decisions.targets.get(target.name)
         if locked is None:
             raise DataError(f"{workspace.lock_file}: no decision for target {target.name}", remedy="make lock")
-        if (locked.python, locked.torch, locked.cuda) != (target.python, target.torch, target.cuda):
-            raise DataError(
-                f"{workspace.lock_file}: target {target.name} is locked for Python {locked.python}, "
-                f"torch {locked.torch}, CUDA {locked.cuda}; the matrix says {target.python}, {target.torch}, "
-                f"{target.cuda}",
-                remedy="make lock",
-            )
         stack = make_stack(target, read_stack_lock(workspace.locks / target.stack), digests, compat, project.trims)
         if stacks.setdefault(stack.name, stack) != stack:
             raise DataError(

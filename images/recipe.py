@@ -171,14 +171,20 @@ def lock_hash(recipe: Recipe, locked: LockedTarget) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
+def _driver_floor(target: Target, wheel: LockedWheel | None, compat: Compat) -> str | None:
+    """The oldest driver that runs the image: its CUDA's floor, or its wheel's own where that asks for more."""
+    floor = compat.driver_floor(target.cuda)
+    if wheel is not None and wheel.driver is not None and (floor is None or not floor.reaches(wheel.driver)):
+        floor = wheel.driver
+    return None if floor is None else str(floor)
+
+
 def image_facts(target: Target, locked: LockedTarget, recipe: Recipe, compat: Compat) -> dict[str, Any]:
     """What ``/app/image.json`` says: what the image is, by its locks. No date and no revision: it is a layer."""
     wheel = locked.wheel
     sass = [str(arch) for arch in wheel.sass] if wheel else [f"sm_{arch}" for arch in recipe.archs.split(";") if arch]
     source = locked.source_build
     version = wheel.version if wheel else source.version if source else None
-    # The ladder starts at the target's default only where the image has it: a lock may have fallen back since.
-    default = target.attention.value if version or target.attention.value != "flash_attention_2" else "sdpa"
     return {
         "schema": SCHEMA,
         "target": target.name,
@@ -191,11 +197,11 @@ def image_facts(target: Target, locked: LockedTarget, recipe: Recipe, compat: Co
         "flash_attn": str(version) if version else None,
         "wheel_sass": sass,
         "wheel_sha256": wheel.sha256 if wheel else None,
-        "driver_floor": compat.driver_floor(target.cuda),
+        "driver_floor": _driver_floor(target, wheel, compat),
         "model": target.model,
         "attention": {
-            "default": default,
-            "because": target.attention.because if default == target.attention.value else locked.reason,
+            "default": target.attention.value,
+            "because": target.attention.because,
         },
         "lock_hash": lock_hash(recipe, locked),
     }

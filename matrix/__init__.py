@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matrix.compat import Compat
 from matrix.compat_file import load_compat
+from matrix.flash_attn_facts import BuildRecipe, CodeFor, Reuse, Sdist
 from matrix.known_broken import load_known_broken
 from matrix.matrix_file import load_matrix
 from matrix.model import (
@@ -21,7 +22,7 @@ from matrix.model import (
     Target,
 )
 from matrix.trims import Trim, load_trims
-from matrix.values import Abi, Arch, Cuda, PythonVersion
+from matrix.values import Abi, Arch, Cuda, Driver, PythonVersion
 
 __all__ = [
     "COMPRESSIONS",
@@ -29,16 +30,21 @@ __all__ = [
     "Abi",
     "Arch",
     "Budget",
+    "BuildRecipe",
     "Cell",
+    "CodeFor",
     "Compat",
     "Cuda",
     "DefaultAttention",
+    "Driver",
     "Export",
     "KnownBroken",
     "Matrix",
     "Project",
     "Provider",
     "PythonVersion",
+    "Reuse",
+    "Sdist",
     "Target",
     "Trim",
     "load_project",

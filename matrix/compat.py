@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from matrix.values import Abi, Arch, Cuda, PythonVersion
+from matrix.flash_attn_facts import CodeFor, FlashAttnFacts
+from matrix.values import Abi, Arch, Cuda, Driver, PythonVersion
 
 
 def minor_of(version: Version) -> str:
@@ -26,12 +29,31 @@ class AbiException:
 
 
 @dataclass(frozen=True, slots=True)
+class NotBuilt:
+    """Builds of a torch minor that are known not to exist; what is None matches all."""
+
+    patch: Version | None
+    cuda: Cuda | None
+    platform: str | None
+    python: PythonVersion | None
+
+    def names(self, torch: Version, cuda: Cuda, platform: str) -> bool:
+        """Whether this is the build."""
+        return self.patch in {None, torch} and self.cuda in {None, cuda} and self.platform in {None, platform}
+
+
+@dataclass(frozen=True, slots=True)
 class TorchFacts:
-    """What was released of one torch minor."""
+    """What was released of one torch minor.
+
+    ``cuda``: the builds that are known, oldest first; ``unannounced``: those among them that no release note names.
+    """
 
     minor: str
     patches: tuple[Version, ...]
     cuda: tuple[Cuda, ...]
+    unannounced: frozenset[Cuda]
+    not_built: tuple[NotBuilt, ...]
     default_cuda: Cuda
     python: tuple[PythonVersion, ...]
     abi: Abi
@@ -41,94 +63,26 @@ class TorchFacts:
     cxx: str
 
 
-@dataclass(frozen=True, slots=True)
-class CodeFor:
-    """Machine code in a binary: the archs it holds, and the arch whose PTX newer GPUs can translate."""
+class Shipped(Enum):
+    """Whether PyTorch published a build of torch: what we know of it."""
 
-    sass: tuple[Arch, ...]
-    ptx: Arch | None
-
-    def serves(self, gpu: Arch) -> bool:
-        """Whether the binary runs on this GPU."""
-        return any(code.cubin_runs_on(gpu) for code in self.sass) or (self.ptx is not None and self.ptx <= gpu)
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class WheelSass:
-    """The code inside the official flash-attn wheels of some versions."""
+class GpuFacts:
+    """A GPU: its architecture, the machines that have it, and the drivers that run it.
 
-    version: SpecifierSet
-    code: CodeFor
+    ``first``: the first driver that knows it, None where that is not told. ``last``: the branch after which NVIDIA
+    ended it, None while it goes on.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class RuntimeGate:
-    """The capabilities that flash-attn's own C++ accepts when it is called."""
-
-    version: SpecifierSet
-    least: Arch
-    most: Arch | None
-
-
-@dataclass(frozen=True, slots=True)
-class GlibcNeed:
-    """The newest GLIBC symbol version that some flash-attn wheels need."""
-
-    version: SpecifierSet
-    glibc: Version
-
-
-@dataclass(frozen=True, slots=True)
-class Reuse:
-    """Where a wheel for one torch minor was measured to load on others, and where not."""
-
-    wheel_torch: str
-    loads_on: tuple[str, ...]
-    fails_on: tuple[str, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sdist:
-    """A source distribution on the package index; ``size`` in bytes."""
-
-    version: Version
-    name: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceBuildFacts:
-    """Up to which torch minor flash-attn's released source builds, and that source."""
-
-    max_torch: Version
-    source: str
-    sdists: tuple[Sdist, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FlashAttnFacts:
-    """What is known of flash-attn's official wheels and source."""
-
-    repository: str
-    sass: tuple[WheelSass, ...]
-    runtime_gate: tuple[RuntimeGate, ...]
-    glibc: tuple[GlibcNeed, ...]
-    reuse: tuple[Reuse, ...]
-    source_build: SourceBuildFacts
-
-    def code_in(self, version: Version) -> CodeFor | None:
-        """The machine code in the official wheels of a version; None where nobody has looked."""
-        return next((row.code for row in self.sass if row.version.contains(version, prereleases=True)), None)
-
-    def gate(self, version: Version) -> RuntimeGate | None:
-        """What the C++ of a version accepts."""
-        return next((row for row in self.runtime_gate if row.version.contains(version, prereleases=True)), None)
-
-    def glibc_needed(self, version: Version) -> Version | None:
-        """The glibc that the official wheels of a version need."""
-        return next((row.glibc for row in self.glibc if row.version.contains(version, prereleases=True)), None)
+    arch: Arch
+    platforms: tuple[str, ...]
+    first: Driver | None
+    last: Driver | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +124,35 @@ class QwenTts:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherBackend:
+    """Another attention than ours: ``name`` as transformers calls it; what it needs; why it is not chosen.
+
+    ``archs``: the majors of the GPUs that it has code for. ``torch``: the releases that it runs on. ``cuda``: the
+    oldest toolkit. ``where``: what would be installed, or the repository and revision that would be loaded.
+    """
+
+    name: str
+    where: str
+    archs: tuple[int, ...]
+    torch: SpecifierSet
+    cuda: Cuda
+    needs: str
+    because: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Compat:
-    """All facts. ``torch_sass``: the code in each CUDA build of torch, by torch minor, CUDA and platform."""
+    """All facts.
+
+    Attributes:
+        as_of: the day on which they were last looked at (ISO 8601).
+        torch_sass: the code in each CUDA build of torch, by torch minor, CUDA and platform.
+        gpus: the architecture of each GPU, by its name; ``gpu_facts`` has the rest.
+        driver_floors: the oldest driver for each CUDA major.
+        toolkit_drivers: the driver that came with a toolkit: what translates PTX must be as new.
+        data: all that the file says, as it was read: what locks are decided from.
+    """
 
     as_of: str
     origins: Mapping[str, str]
@@ -179,27 +160,61 @@ class Compat:
     torch: Mapping[str, TorchFacts]
     torch_sass: Mapping[tuple[str, Cuda, str], CodeFor]
     gpus: Mapping[str, Arch]
-    driver_floors: Mapping[int, str]
+    gpu_facts: Mapping[str, GpuFacts]
+    driver_floors: Mapping[int, Driver]
+    toolkit_drivers: Mapping[Cuda, Driver]
     flash_attn: FlashAttnFacts
+    other_backends: tuple[OtherBackend, ...]
     bases: Bases
     qwen_tts: QwenTts
+    data: Mapping[str, Any]
 
     def torch_facts(self, torch: Version) -> TorchFacts:
         """The facts of a torch release; its minor must be known (the loader and the command line see to it)."""
         return self.torch[minor_of(torch)]
 
     def torch_code(self, torch: Version, cuda: Cuda, platform: str) -> CodeFor | None:
-        """The GPU code in a torch build; None when there is no such CUDA build."""
+        """The GPU code in a torch build; None when it is not known."""
         return self.torch_sass.get((minor_of(torch), cuda, platform))
 
-    def ships(self, torch: Version, cuda: Cuda, platform: str) -> bool:
+    def shipped(self, torch: Version, cuda: Cuda, platform: str) -> Shipped:
         """Whether PyTorch published this build; CPU builds exist for every release and platform.
 
-        A pre-release such as NGC's ``2.9.0a0+...`` is somebody else's build: nothing is known against it.
+        Its index is open: builds stand there that no release note names, as CUDA 12.9's of torch 2.9. So a build that
+        is not listed is known not to exist only where this CUDA came with a later torch or was dropped before, or where
+        the torch has no CUDA build for the platform. A pre-release such as NGC's ``2.9.0a0+...`` is somebody else's.
         """
         if cuda.is_cpu or torch.is_prerelease:
-            return True
-        return cuda in self.torch_facts(torch).cuda and self.torch_code(torch, cuda, platform) is not None
+            return Shipped.YES
+        facts = self.torch_facts(torch)
+        for missing in facts.not_built:
+            if missing.python is None and missing.names(torch, cuda, platform):
+                return Shipped.NO
+        if cuda in facts.cuda and self.torch_code(torch, cuda, platform) is not None:
+            return Shipped.YES
+        if not any(key[0] == facts.minor and key[2] == platform for key in self.torch_sass):
+            return Shipped.NO
+        minors = list(self.torch)
+        having = [minors.index(each.minor) for each in self.torch.values() if cuda in each.cuda]
+        here = minors.index(facts.minor)
+        announced = not any(cuda in each.unannounced for each in self.torch.values())
+        if not having or here < having[0] or cuda < facts.cuda[0] or (announced and here > having[-1]):
+            return Shipped.NO
+        return Shipped.UNKNOWN
+
+    def ships(self, torch: Version, cuda: Cuda, platform: str) -> bool:
+        """Whether PyTorch is known to have published this build."""
+        return self.shipped(torch, cuda, platform) is Shipped.YES
+
+    def pythons(self, torch: Version) -> tuple[PythonVersion, ...]:
+        """The CPythons that a release was built for, oldest first."""
+        facts = self.torch_facts(torch)
+        gone = {missing.python for missing in facts.not_built if missing.patch in {None, torch}}
+        return tuple(python for python in facts.python if python not in gone)
+
+    def builds(self, torch: Version, platform: str) -> list[Cuda]:
+        """The CUDA builds of a release that are known."""
+        return [cuda for cuda in self.torch_facts(torch).cuda if self.ships(torch, cuda, platform)]
 
     def abi(self, torch: Version, cuda: Cuda, platform: str) -> Abi:
         """The C++ ABI of the official torch build."""
@@ -209,10 +224,17 @@ class Compat:
                 return exception.abi
         return facts.abi
 
-    def driver_floor(self, cuda: Cuda) -> str | None:
+    def driver_floor(self, cuda: Cuda) -> Driver | None:
         """The oldest Linux driver for this CUDA (``525.60.13``); None for cpu or where it is not known."""
         return None if cuda.major is None else self.driver_floors.get(cuda.major)
 
     def gpu_name(self, name: str) -> str | None:
         """The name as compat.yaml writes it, whatever the case given; None if unknown."""
         return next((known for known in self.gpus if known.casefold() == name.casefold()), None)
+
+    def like(self, gpu: str | None, arch: Arch) -> Iterable[GpuFacts]:
+        """The facts of a GPU, or where its name is not ours, of every GPU of its architecture."""
+        named = None if gpu is None else self.gpu_facts.get(gpu)
+        if named is not None:
+            return (named,)
+        return tuple(facts for facts in self.gpu_facts.values() if facts.arch == arch)

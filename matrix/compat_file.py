@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
+from matrix import flash_attn_file
 from matrix.compat import (
     AbiException,
     Bases,
-    CodeFor,
     Compat,
     DevelBase,
-    FlashAttnFacts,
-    GlibcNeed,
+    GpuFacts,
+    NotBuilt,
+    OtherBackend,
     QwenTts,
     RegistryBase,
-    Reuse,
-    RuntimeGate,
-    Sdist,
-    SourceBuildFacts,
     TorchFacts,
-    WheelSass,
 )
-from matrix.document import read_document
-from matrix.shapes import ABI, CAPABILITY, CUDA, MINOR, PLATFORM, PYTHON, SHA256, SPECIFIER, VERSION
+from matrix.document import Document, KeyPath, read_document
+from matrix.flash_attn_facts import CodeFor
+from matrix.shapes import ABI, CAPABILITY, CUDA, DAY, DRIVER, MINOR, PLATFORM, PYTHON, SPECIFIER, VERSION
 from matrix.spec import Entries, Items, Record, Spec, Text, Whole, exactly, read
-from matrix.values import Abi, Arch, Cuda, PythonVersion
+from matrix.values import Abi, Arch, Cuda, Driver, PythonVersion
 
 T = TypeVar("T")
 
 _URL = Text("an https URL without a trailing slash", exactly(r"https?://[^\s/]+(?:/[^\s/]+)*"))
-_CODE: dict[str, Spec] = {"sass": Items(CAPABILITY, at_least=1), "ptx": CAPABILITY}
+
+_NOT_BUILT: dict[str, Spec] = {"patch": VERSION, "cuda": CUDA, "platform": PLATFORM, "python": PYTHON}
 
 _TORCH = Record(
     {
         "patches": Items(VERSION, at_least=1),
         "cuda": Items(CUDA, at_least=1),
+        "cuda_unannounced": Items(CUDA),
         "cuda_inferred": Items(CUDA),
+        "not_built": Items(
+            Record(_NOT_BUILT, frozenset(_NOT_BUILT)),
+        ),
         "default_cuda": CUDA,
         "python": Items(PYTHON, at_least=1),
         "abi": ABI,
@@ -51,34 +53,7 @@ _TORCH = Record(
         "manylinux": Text(),
         "cxx": Text("a C++ standard such as 17", exactly(r"\d\d"), version=True),
     },
-    optional=frozenset({"cuda_inferred", "abi_exceptions"}),
-)
-
-_FLASH_ATTN = Record(
-    {
-        "repository": Text("owner/name", exactly(r"[\w.-]+/[\w.-]+")),
-        "sass": Items(Record({"version": SPECIFIER, **_CODE, "source": Text()}, frozenset({"ptx"})), at_least=1),
-        "runtime_gate": Items(
-            Record(
-                {"version": SPECIFIER, "least": CAPABILITY, "most": CAPABILITY, "source": Text()},
-                frozenset({"most"}),
-            )
-        ),
-        "glibc": Items(Record({"version": SPECIFIER, "glibc": MINOR, "source": Text()})),
-        "reuse": Items(
-            Record({"wheel_torch": MINOR, "loads_on": Items(MINOR), "fails_on": Items(MINOR), "source": Text()})
-        ),
-        "source_build": Record(
-            {
-                "max_torch": MINOR,
-                "source": Text(),
-                "sdists": Items(
-                    Record({"version": VERSION, "name": Text(), "sha256": SHA256, "size": Whole(1, 10**12)}),
-                    at_least=1,
-                ),
-            }
-        ),
-    }
+    optional=frozenset({"cuda_unannounced", "cuda_inferred", "not_built", "abi_exceptions"}),
 )
 
 _BASES = Record(
@@ -95,11 +70,29 @@ _BASES = Record(
     }
 )
 
+_GPU = Record(
+    {"arch": CAPABILITY, "driver": DRIVER, "last_driver": DRIVER, "platforms": Items(PLATFORM, at_least=1)},
+    optional=frozenset({"driver", "last_driver", "platforms"}),
+)
+
+_OTHER_BACKEND = Record(
+    {
+        "name": Text("a name such as flash_attention_3", exactly(r"[a-z0-9_]+")),
+        "where": Text(),
+        "archs": Items(Whole(1, 99), at_least=1),
+        "torch": SPECIFIER,
+        "cuda": CUDA,
+        "needs": Text(),
+        "because": Text(),
+        "source": Text(),
+    }
+)
+
 #: The shape of compat.yaml.
 SPEC: Spec = Record(
     {
         "schema": Whole(1, 1),
-        "as_of": Text("a date such as 2026-11-21, in quotes", exactly(r"\d{4}-\d\d-\d\d")),
+        "as_of": DAY,
         "origins": Record({"github_api": _URL, "github_downloads": _URL, "pytorch_wheels": _URL}),
         "platforms": Items(PLATFORM, at_least=1),
         "torch_source": Text(),
@@ -107,16 +100,20 @@ SPEC: Spec = Record(
         "torch_sass_source": Text(),
         "torch_sass": Items(
             Record(
-                {"cuda": Items(CUDA, at_least=1), "torch": SPECIFIER, "platform": PLATFORM, **_CODE},
+                {"cuda": Items(CUDA, at_least=1), "torch": SPECIFIER, "platform": PLATFORM, **flash_attn_file.CODE},
                 frozenset({"ptx"}),
             ),
             at_least=1,
         ),
         "gpus_source": Text(),
-        "gpus": Entries(Text("a GPU's name", exactly(r"[A-Za-z0-9][A-Za-z0-9 ()._-]*")), CAPABILITY, at_least=1),
+        "gpu_drivers_source": Text(),
+        "gpus": Entries(Text("a GPU's name", exactly(r"[A-Za-z0-9][A-Za-z0-9 ()._-]*")), _GPU, at_least=1),
+        "toolkit_drivers_source": Text(),
+        "toolkit_drivers": Entries(CUDA, DRIVER),
         "driver_floors_source": Text(),
-        "driver_floors": Entries(Text("a CUDA major", exactly(r"\d\d"), version=True), VERSION, at_least=1),
-        "flash_attn": _FLASH_ATTN,
+        "driver_floors": Entries(Text("a CUDA major", exactly(r"\d\d"), version=True), DRIVER, at_least=1),
+        "flash_attn": flash_attn_file.SPEC,
+        "other_backends": Items(_OTHER_BACKEND),
         "bases": _BASES,
         "qwen_tts": Record({"version": VERSION, "requires": Items(Text()), "python": SPECIFIER, "source": Text()}),
         "torchaudio": Items(Record({"version": SPECIFIER, "torch": Text(), "source": Text()})),
@@ -128,29 +125,45 @@ def load_compat(path: Path) -> Compat:
     """Read the facts.
 
     Raises:
-        DataError: the file's structure is wrong, or a specifier in it is not one.
+        DataError: the file's structure is wrong, a specifier in it is not one, or its parts do not fit together.
     """
     document = read_document(path)
     data = read(document, SPEC)
+    _check_recipes(document, data["flash_attn"])
     try:
         return _build(data)
     except InvalidSpecifier as error:
         raise document.error((), str(error)) from None
 
 
+def _check_recipes(document: Document, row: Mapping[str, Any]) -> None:
+    """Each recipe names a known runner, and for each torch one build a toolkit, or none where that is not known."""
+    for index, recipe in enumerate(row["recipes"]):
+        keys: KeyPath = ("flash_attn", "recipes", index)
+        if recipe["runner"] not in row["runners"]:
+            raise document.error(
+                (*keys, "runner"), f"{recipe['runner']!r} has no glibc below", remedy="add it to flash_attn.runners"
+            )
+        for torch, builds in recipe["torch"].items():
+            if builds and len(builds) != len(recipe["toolkits"]):
+                raise document.error(
+                    (*keys, "torch", torch),
+                    f"names {len(builds)} builds of torch for {len(recipe['toolkits'])} toolkits",
+                    remedy="write one CUDA for each toolkit, or []",
+                )
+
+
 def _each(parse: Callable[[str], T], texts: list[str]) -> tuple[T, ...]:
     return tuple(parse(text) for text in texts)
-
-
-def _code(row: dict[str, Any]) -> CodeFor:
-    return CodeFor(_each(Arch.parse, row["sass"]), Arch.parse(row["ptx"]) if "ptx" in row else None)
 
 
 def _torch(minor: str, row: dict[str, Any]) -> TorchFacts:
     return TorchFacts(
         minor=minor,
         patches=tuple(sorted(_each(Version, row["patches"]))),
-        cuda=_each(Cuda.parse, row["cuda"]),
+        cuda=tuple(sorted(map(Cuda.parse, (*row["cuda"], *row.get("cuda_unannounced", ()))))),
+        unannounced=frozenset(map(Cuda.parse, row.get("cuda_unannounced", ()))),
+        not_built=tuple(map(_not_built, row.get("not_built", ()))),
         default_cuda=Cuda.parse(row["default_cuda"]),
         python=_each(PythonVersion.parse, row["python"]),
         abi=Abi(row["abi"]),
@@ -168,12 +181,21 @@ def _torch(minor: str, row: dict[str, Any]) -> TorchFacts:
     )
 
 
+def _not_built(row: dict[str, Any]) -> NotBuilt:
+    return NotBuilt(
+        patch=Version(row["patch"]) if "patch" in row else None,
+        cuda=Cuda.parse(row["cuda"]) if "cuda" in row else None,
+        platform=row.get("platform"),
+        python=PythonVersion.parse(row["python"]) if "python" in row else None,
+    )
+
+
 def _torch_sass(rows: list[dict[str, Any]], minors: Iterable[str]) -> dict[tuple[str, Cuda, str], CodeFor]:
     """The rows spread over the torch minors that they are for; of two that name the same build the first holds."""
     builds: dict[tuple[str, Cuda, str], CodeFor] = {}
     versions = {minor: Version(minor) for minor in minors}
     for row in rows:
-        code, torch = _code(row), SpecifierSet(row["torch"])
+        code, torch = flash_attn_file.code(row), SpecifierSet(row["torch"])
         for minor, version in versions.items():
             if torch.contains(version):
                 for cuda in _each(Cuda.parse, row["cuda"]):
@@ -181,32 +203,25 @@ def _torch_sass(rows: list[dict[str, Any]], minors: Iterable[str]) -> dict[tuple
     return builds
 
 
-def _flash_attn(row: dict[str, Any]) -> FlashAttnFacts:
-    build = row["source_build"]
-    return FlashAttnFacts(
-        repository=row["repository"],
-        sass=tuple(WheelSass(SpecifierSet(each["version"]), _code(each)) for each in row["sass"]),
-        runtime_gate=tuple(
-            RuntimeGate(
-                SpecifierSet(each["version"]),
-                Arch.parse(each["least"]),
-                Arch.parse(each["most"]) if "most" in each else None,
-            )
-            for each in row["runtime_gate"]
-        ),
-        glibc=tuple(GlibcNeed(SpecifierSet(each["version"]), Version(each["glibc"])) for each in row["glibc"]),
-        reuse=tuple(
-            Reuse(each["wheel_torch"], tuple(each["loads_on"]), tuple(each["fails_on"]), each["source"])
-            for each in row["reuse"]
-        ),
-        source_build=SourceBuildFacts(
-            Version(build["max_torch"]),
-            build["source"],
-            tuple(
-                Sdist(Version(sdist["version"]), sdist["name"], sdist["sha256"], sdist["size"])
-                for sdist in build["sdists"]
-            ),
-        ),
+def _gpu(row: dict[str, Any], platforms: tuple[str, ...]) -> GpuFacts:
+    return GpuFacts(
+        arch=Arch.parse(row["arch"]),
+        platforms=tuple(row["platforms"]) if "platforms" in row else platforms,
+        first=Driver.parse(row["driver"]) if "driver" in row else None,
+        last=Driver.parse(row["last_driver"]) if "last_driver" in row else None,
+    )
+
+
+def _other_backend(row: dict[str, Any]) -> OtherBackend:
+    return OtherBackend(
+        name=row["name"],
+        where=row["where"],
+        archs=tuple(row["archs"]),
+        torch=SpecifierSet(row["torch"]),
+        cuda=Cuda.parse(row["cuda"]),
+        needs=row["needs"],
+        because=row["because"],
+        source=row["source"],
     )
 
 
@@ -233,15 +248,21 @@ def _bases(row: dict[str, Any]) -> Bases:
 
 def _build(data: dict[str, Any]) -> Compat:
     qwen = data["qwen_tts"]
+    platforms = tuple(data["platforms"])
+    gpus = {name: _gpu(row, platforms) for name, row in data["gpus"].items()}
     return Compat(
         as_of=data["as_of"],
         origins=data["origins"],
-        platforms=tuple(data["platforms"]),
+        platforms=platforms,
         torch={minor: _torch(minor, row) for minor, row in data["torch"].items()},
         torch_sass=_torch_sass(data["torch_sass"], data["torch"]),
-        gpus={name: Arch.parse(capability) for name, capability in data["gpus"].items()},
-        driver_floors={int(major): floor for major, floor in data["driver_floors"].items()},
-        flash_attn=_flash_attn(data["flash_attn"]),
+        gpus={name: facts.arch for name, facts in gpus.items()},
+        gpu_facts=gpus,
+        driver_floors={int(major): Driver.parse(floor) for major, floor in data["driver_floors"].items()},
+        toolkit_drivers={Cuda.parse(cuda): Driver.parse(driver) for cuda, driver in data["toolkit_drivers"].items()},
+        flash_attn=flash_attn_file.build(data["flash_attn"]),
+        other_backends=tuple(_other_backend(row) for row in data["other_backends"]),
         bases=_bases(data["bases"]),
         qwen_tts=QwenTts(qwen["version"], tuple(qwen["requires"]), SpecifierSet(qwen["python"])),
+        data=data,
     )

@@ -9,9 +9,15 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from matrix.document import read_document
 from matrix.model import KnownBroken
 from matrix.shapes import MINOR, PYTHON, SPECIFIER
-from matrix.spec import Items, Record, Spec, Text, Whole, read
+from matrix.spec import Entries, Items, Record, Spec, Text, Whole, exactly, read
 
-_MATCH: dict[str, Spec] = {"torch": SPECIFIER, "flash_attn": SPECIFIER, "wheel_torch": MINOR, "wheel_python": PYTHON}
+_MATCH: dict[str, Spec] = {
+    "torch": SPECIFIER,
+    "flash_attn": SPECIFIER,
+    "wheel_torch": MINOR,
+    "wheel_python": PYTHON,
+    "installed": Entries(Text("a project's name", exactly(r"[a-z0-9]+(?:-[a-z0-9]+)*")), SPECIFIER, at_least=1),
+}
 
 #: The shape of known_broken.yaml.
 SPEC: Spec = Record(
@@ -45,6 +51,7 @@ def load_known_broken(path: Path) -> tuple[KnownBroken, ...]:
             raise document.error(keys, "an empty match would condemn every wheel", remedy="name what is broken")
         try:
             torch, flash_attn = (SpecifierSet(match[key]) if key in match else None for key in ("torch", "flash_attn"))
+            installed = {name: SpecifierSet(wanted) for name, wanted in match.get("installed", {}).items()}
         except InvalidSpecifier as error:
             raise document.error(keys, str(error)) from None
         result.append(
@@ -56,6 +63,7 @@ def load_known_broken(path: Path) -> tuple[KnownBroken, ...]:
                 row["because"],
                 row["workaround"],
                 row["source"],
+                installed,
             )
         )
     return tuple(result)

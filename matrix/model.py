@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -29,7 +29,7 @@ class Cell:
     def gpu_text(self) -> str:
         """The GPU as a sentence names it: ``T4 (sm_75)``."""
         if self.arch is None:
-            return "a CPU"
+            return "an AMD GPU" if self.cuda.is_rocm else "a CPU"
         return f"{self.gpu} ({self.arch})" if self.gpu else str(self.arch)
 
 
@@ -188,7 +188,10 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class KnownBroken:
-    """A wheel that every other rule accepts and that does not work; what is None matches all."""
+    """A wheel that every other rule accepts and that does not work; what is None matches all.
+
+    ``installed``: projects that must be installed next to it for that, and their versions.
+    """
 
     torch: SpecifierSet | None
     flash_attn: SpecifierSet | None
@@ -197,6 +200,7 @@ class KnownBroken:
     because: str
     workaround: str
     source: str
+    installed: Mapping[str, SpecifierSet] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

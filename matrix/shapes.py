@@ -7,13 +7,15 @@ from matrix.spec import Choice, Text, exactly
 PYTHON = Text("a Python version such as 3.12", exactly(r"\d\.\d{1,2}t?"), version=True)
 VERSION = Text(
     "a version such as 2.9.1",
-    exactly(r"\d{1,4}(?:\.\d{1,4}){0,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,4})?"),
+    exactly(r"\d{1,4}(?:\.\d{1,4}){0,3}(?:(?:a|b|rc|\.post|\.dev)\d{1,8})?"),
     version=True,
 )
 MINOR = Text("a version such as 2.9", exactly(r"\d{1,2}\.\d{1,3}"), version=True)
 TORCH = Text("a torch version such as 2.9 or 2.9.1", exactly(r"\d{1,2}\.\d{1,3}(?:\.\d{1,3})?"), version=True)
 TORCH_PATCH = Text("a full torch version such as 2.9.1", exactly(r"\d{1,2}\.\d{1,3}\.\d{1,3}"), version=True)
 CUDA = Text("a CUDA version such as 12.8, or cpu", exactly(r"\d{1,2}\.\d|cpu"), version=True)
+DRIVER = Text("an NVIDIA driver such as 580.65.06 or 580", exactly(r"\d{3}(?:\.\d{1,3}){0,2}"), version=True)
+DAY = Text("a date such as 2026-11-21, in quotes", exactly(r"\d{4}-\d\d-\d\d"))
 CAPABILITY = Text("a compute capability such as 8.6", exactly(r"\d{1,2}\.\d"), version=True)
 SPECIFIER = Text(
     "a version specifier such as >=2.8,<3",

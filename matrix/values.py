@@ -13,8 +13,10 @@ from typing import Self
 
 _PYTHON = re.compile(r"(\d)\.(\d{1,2})(t?)")
 _CUDA = re.compile(r"(\d{1,2})\.(\d)")
-_ARCH_DOTTED = re.compile(r"(\d{1,2})\.(\d)")
-_ARCH_PLAIN = re.compile(r"(?:sm_)?(\d{1,2})(\d)")
+_ROCM = re.compile(r"rocm(\d)\.(\d)(?:\.\d)?")
+_ARCH_DOTTED = re.compile(r"(\d{1,2})\.(\d)([af]?)")
+_ARCH_PLAIN = re.compile(r"(?:sm_)?(\d{1,2})(\d)([af]?)")
+_DRIVER = re.compile(r"(\d{3,4})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,16 +46,22 @@ class PythonVersion:
 
 @dataclass(frozen=True, slots=True)
 class Cuda:
-    """The CUDA that torch was built with (``torch.version.cuda``): ``12.8``, or ``cpu`` for none."""
+    """The CUDA that torch was built with (``torch.version.cuda``): ``12.8``, or ``cpu`` for none.
+
+    A ROCm build (``rocm6.4``) stands here, too: no wheel serves it, and the answer says so.
+    """
 
     major: int | None
     minor: int | None
+    is_rocm: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``12.8`` or ``cpu``."""
+        """Read ``12.8``, ``cpu`` or ``rocm6.4``."""
         if text == "cpu":
             return cls(None, None)
+        if rocm := _ROCM.fullmatch(text):
+            return cls(int(rocm[1]), int(rocm[2]), is_rocm=True)
         found = _CUDA.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is not a CUDA version such as 12.8, and not 'cpu'")
@@ -66,11 +74,13 @@ class Cuda:
 
     @property
     def tag(self) -> str:
-        """The name of PyTorch's wheel index: ``cu128``, ``cpu``."""
-        return "cpu" if self.major is None else f"cu{self.major}{self.minor}"
+        """The name of PyTorch's wheel index: ``cu128``, ``cpu``, ``rocm6.4``."""
+        return str(self) if self.major is None or self.is_rocm else f"cu{self.major}{self.minor}"
 
     def __str__(self) -> str:
-        return "cpu" if self.major is None else f"{self.major}.{self.minor}"
+        if self.major is None:
+            return "cpu"
+        return f"{'rocm' if self.is_rocm else ''}{self.major}.{self.minor}"
 
     def __lt__(self, other: Cuda) -> bool:
         return (self.major or 0, self.minor or 0) < (other.major or 0, other.minor or 0)
@@ -78,23 +88,28 @@ class Cuda:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Arch:
-    """A GPU's compute capability, written as nvcc does: ``sm_86``."""
+    """A GPU's compute capability, written as nvcc does: ``sm_86``.
+
+    ``suffix`` is of machine code only: ``a`` (``sm_90a``) is for this very architecture, ``f`` (``sm_100f``) for its
+    family. A GPU has none.
+    """
 
     major: int
     minor: int
+    suffix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``8.6``, ``86`` or ``sm_86``."""
+        """Read ``8.6``, ``86`` or ``sm_86``; of machine code also ``sm_90a``."""
         found = _ARCH_DOTTED.fullmatch(text) or _ARCH_PLAIN.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is not a GPU architecture such as sm_86, 86 or 8.6")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(found[1]), int(found[2]), found[3])
 
     @property
     def capability(self) -> str:
-        """The form of ``TORCH_CUDA_ARCH_LIST``: ``8.6``."""
-        return f"{self.major}.{self.minor}"
+        """The form of ``TORCH_CUDA_ARCH_LIST``: ``8.6``, ``9.0a``."""
+        return f"{self.major}.{self.minor}{self.suffix}"
 
     def cubin_runs_on(self, gpu: Arch) -> bool:
         """Whether code compiled for this arch runs on ``gpu``: same major, equal or higher minor.
@@ -104,12 +119,63 @@ class Arch:
         >>> Arch(8, 6).cubin_runs_on(Arch(9, 0))
         False
 
-        Source: CUDA C++ Programming Guide, "Binary Compatibility".
+        The source names two exceptions. Binary compatibility holds between desktop GPUs only, neither from nor to a
+        Tegra; and code for one architecture (``sm_90a``) runs on no other.
+
+        >>> Arch(8, 0).cubin_runs_on(Arch(8, 7)), Arch(10, 0, "a").cubin_runs_on(Arch(10, 3))
+        (False, False)
+
+        Source: CUDA C++ Programming Guide, "Binary Compatibility" and "Feature Set Compiler Targets".
         """
+        if (self.major, self.minor) == (gpu.major, gpu.minor):
+            return True
+        if self.suffix == "a" or (self.major, self.minor) in _TEGRA or (gpu.major, gpu.minor) in _TEGRA:
+            return False
         return self.major == gpu.major and self.minor <= gpu.minor
 
     def __str__(self) -> str:
-        return f"sm_{self.major}{self.minor}"
+        return f"sm_{self.major}{self.minor}{self.suffix}"
+
+
+#: The capabilities of Tegra chips: Jetson TX1, TX2, Xavier, Orin. Source: https://developer.nvidia.com/cuda-gpus
+_TEGRA = frozenset({(5, 3), (6, 2), (7, 2), (8, 7)})
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """An NVIDIA Linux driver: ``535.247.01``, or only as much of it as is known: a branch, ``580``."""
+
+    branch: int
+    minor: int = -1
+    patch: int = -1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``535.247.01``, ``580.65`` or ``580``.
+
+        >>> str(Driver.parse("535.247.1"))
+        '535.247.01'
+        """
+        found = _DRIVER.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is not an NVIDIA driver such as 580.65.06 or 580")
+        return cls(int(found[1]), int(found[2] or -1), int(found[3] or -1))
+
+    def reaches(self, floor: Driver) -> bool:
+        """Whether this driver is the floor or newer, as far as it is known: a branch reaches every floor within it.
+
+        >>> Driver.parse("570").reaches(Driver.parse("570.86.10")), Driver.parse("570.26").reaches(Driver(570, 86))
+        (True, False)
+        """
+        own, least = (
+            [part for part in (driver.branch, driver.minor, driver.patch) if part >= 0] for driver in (self, floor)
+        )
+        known = min(len(own), len(least))
+        return own[:known] >= least[:known]
+
+    def __str__(self) -> str:
+        """As NVIDIA writes it: the parts after the branch have two digits at least."""
+        return f"{self.branch}" + "".join(f".{part:02}" for part in (self.minor, self.patch) if part >= 0)
 
 
 class Abi(StrEnum):

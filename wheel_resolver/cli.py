@@ -12,12 +12,14 @@ from matrix.cli import say
 from matrix.errors import ExitCode
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.options import VERBS, catalogue_asked, parse, parser, policy_asked, project_policy
-from wheel_resolver.asking.providers import neighbours_asked
+from wheel_resolver.asking.providers import suggestions_asked
 from wheel_resolver.asking.question import Asked, cells_asked, nothing_left
 from wheel_resolver.asking.table import describe_catalogue, render_one, render_table, render_trace
 from wheel_resolver.core.facts import Facts
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Unsupported
+from wheel_resolver.inside.inspection import recorded
+from wheel_resolver.places import places
 from wheel_resolver.upstream.source import Loaded
 
 #: Up to so many cells are told in sentences, more in a table.
@@ -34,13 +36,16 @@ def main(argv: Sequence[str]) -> int:
         from wheel_resolver.asking import here  # noqa: PLC0415 - a question need not wait for it
 
         return here.main(options)
-    project = load_project(options.matrix)
+    project = load_project(places(options).matrix)
     asked = Asked(**{axis: tuple(getattr(options, axis)) for axis in Asked.__slots__})
     expansion = cells_asked(asked, project)
     policy = policy_asked(options, project_policy(options, project))
     loaded = catalogue_asked(options, project)
-    index = WheelIndex(loaded.catalogue.wheels, Facts(project.compat, project.known_broken), policy)
-    answers = answer_cells(expansion.cells, index, neighbours_asked(options, project, index), explained=options.explain)
+    facts = Facts(project.compat, project.known_broken, recorded())
+    index = WheelIndex(loaded.catalogue.wheels, facts, policy)
+    answers = answer_cells(
+        expansion.cells, index, suggestions_asked(options, project, index), explained=options.explain
+    )
     for note in loaded.notes:
         say(f"note: {note}")
     if options.json:

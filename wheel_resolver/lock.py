@@ -5,20 +5,17 @@ The lock stores decisions and reasons, not traces or dates, so that an upload up
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from packaging.version import Version
 
-from matrix import DATA_DIR, Abi, Arch, Cuda, PythonVersion
+from matrix import DATA_DIR
 from matrix.document import read_document
 from matrix.errors import DataError
-from matrix.shapes import ABI, CAPABILITY, CUDA, NAME, PLATFORM, PYTHON, SHA256, TORCH_PATCH, VERSION
+from matrix.shapes import ABI, CAPABILITY, CUDA, DRIVER, NAME, PLATFORM, PYTHON, SHA256, TORCH_PATCH, VERSION
 from matrix.spec import (
     Choice,
     Entries,
@@ -33,7 +30,18 @@ from matrix.spec import (
 from matrix.spec import (
     read as read_spec,
 )
+from wheel_resolver.core.build import Evidence
 from wheel_resolver.files import write_atomic
+from wheel_resolver.locked.entries import (
+    LockedTarget,
+    LockedWheel,
+    RefusedWheel,
+    SourceBuild,
+    from_row,
+    to_row,
+)
+
+__all__ = ["LOCK_FILE", "Lock", "LockedTarget", "LockedWheel", "RefusedWheel", "SourceBuild", "dumps", "read", "write"]
 
 LOCK_FILE = DATA_DIR / "lock.yaml"
 
@@ -44,64 +52,28 @@ _HEAD = """\
 
 
 @dataclass(frozen=True, slots=True)
-class LockedWheel:
-    """A pinned wheel. ``size`` in bytes where it is known; ``digest``: published by the provider, or computed by us."""
-
-    name: str
-    url: str
-    sha256: str
-    size: int | None
-    version: str
-    tag: str
-    provider: str
-    updated_at: str | None
-    sass: tuple[Arch, ...]
-    digest: str = "published"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceBuild:
-    """The pinned source that a source build compiles; ``size`` in bytes."""
-
-    version: str
-    sdist: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class LockedTarget:
-    """One target's decision. ``archs`` are those of the target's GPUs (none for cpu)."""
-
-    name: str
-    python: PythonVersion
-    torch: Version
-    cuda: Cuda
-    abi: Abi
-    platform: str
-    archs: tuple[Arch, ...]
-    attention: str
-    backend: str
-    reason: str
-    wheel: LockedWheel | None
-    source_build: SourceBuild | None
-
-    def hash(self) -> str:
-        """The sha256 of this target's own entry, in a canonical form that no other target's change moves."""
-        text = json.dumps(_to_row(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
 class Lock:
     """The decisions of all targets, in the matrix's order."""
 
     targets: Mapping[str, LockedTarget]
 
 
+_NAME = Text("a wheel's file name", exactly(r"\w[\w.+-]{0,249}\.whl"))
+_CODE = Text("GPU code such as 8.6 or 9.0a", exactly(r"\d{1,2}\.\d[af]?"), version=True)
+
+_INSPECTION = Record(
+    {
+        "abi": Nullable(ABI),
+        "glibc": Nullable(VERSION),
+        "cuda": Nullable(Whole(1, 99)),
+        "sass": Nullable(Items(_CODE)),
+        "loaded": Nullable(Text()),
+    }
+)
+
 _WHEEL = Record(
     {
-        "name": Text("a wheel's file name", exactly(r"\w[\w.+-]{0,249}\.whl")),
+        "name": _NAME,
         "url": Text(
             "an https or file URL (http on loopback only)",
             exactly(r"https://\S+|http://127\.0\.0\.1(?::\d+)?/\S*|file:///\S+"),
@@ -113,9 +85,15 @@ _WHEEL = Record(
         "tag": Text(),
         "provider": Text(),
         "updated_at": Nullable(Text()),
-        "sass": Items(CAPABILITY, at_least=1),
-    }
+        "evidence": Choice(tuple(Evidence)),
+        "sass": Items(_CODE, at_least=1),
+        "driver": Nullable(DRIVER),
+        "inspection": Nullable(_INSPECTION),
+    },
+    optional=frozenset({"evidence", "driver", "inspection"}),  # older locks lack them
 )
+
+_REFUSED = Record({"name": _NAME, "sha256": SHA256, "because": Text()})
 
 SPEC: Spec = Record(
     {
@@ -124,6 +102,7 @@ SPEC: Spec = Record(
             NAME,
             Record(
                 {
+                    "inputs": Text("sha256: and 64 hex digits", exactly(r"sha256:[0-9a-f]{64}")),
                     "python": PYTHON,
                     "torch": TORCH_PATCH,
                     "cuda": CUDA,
@@ -137,7 +116,9 @@ SPEC: Spec = Record(
                     "source_build": Nullable(
                         Record({"version": VERSION, "sdist": Text(), "sha256": SHA256, "size": Whole(1, 10**12)})
                     ),
-                }
+                    "refused": Items(_REFUSED),
+                },
+                optional=frozenset({"inputs", "refused"}),  # and these: such an entry is stale, and its pin is kept
             ),
         ),
     }
@@ -161,12 +142,12 @@ def read(path: Path = LOCK_FILE) -> Lock:
                 f"{row['attention']} does not agree with wheel and source_build below it",
                 remedy="restore it, or write it anew: python -m wheel_resolver lock --upgrade",
             )
-    return Lock({name: _from_row(name, row) for name, row in rows.items()})
+    return Lock({name: from_row(name, row) for name, row in rows.items()})
 
 
 def dumps(lock: Lock) -> str:
     """Write a lock as text: the same lock gives the same bytes."""
-    data = {"schema": 1, "targets": {name: _to_row(target) for name, target in lock.targets.items()}}
+    data = {"schema": 1, "targets": {name: to_row(target) for name, target in lock.targets.items()}}
     return _HEAD + yaml.dump(data, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True)
 
 
@@ -184,51 +165,3 @@ class _Plain(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
-
-
-def _to_row(target: LockedTarget) -> dict[str, Any]:
-    wheel, build = target.wheel, target.source_build
-    return {
-        "python": str(target.python),
-        "torch": str(target.torch),
-        "cuda": str(target.cuda),
-        "abi": str(target.abi),
-        "platform": target.platform,
-        "archs": [arch.capability for arch in target.archs],
-        "attention": target.attention,
-        "backend": target.backend,
-        "reason": target.reason,
-        "wheel": wheel
-        and {
-            "name": wheel.name,
-            "url": wheel.url,
-            "sha256": wheel.sha256,
-            "digest": wheel.digest,
-            "size": wheel.size,
-            "version": wheel.version,
-            "tag": wheel.tag,
-            "provider": wheel.provider,
-            "updated_at": wheel.updated_at,
-            "sass": [arch.capability for arch in wheel.sass],
-        },
-        "source_build": build
-        and {"version": build.version, "sdist": build.sdist, "sha256": build.sha256, "size": build.size},
-    }
-
-
-def _from_row(name: str, row: dict[str, Any]) -> LockedTarget:
-    wheel, build = row["wheel"], row["source_build"]
-    return LockedTarget(
-        name=name,
-        python=PythonVersion.parse(row["python"]),
-        torch=Version(row["torch"]),
-        cuda=Cuda.parse(row["cuda"]),
-        abi=Abi(row["abi"]),
-        platform=row["platform"],
-        archs=tuple(Arch.parse(arch) for arch in row["archs"]),
-        attention=row["attention"],
-        backend=row["backend"],
-        reason=row["reason"],
-        wheel=wheel and LockedWheel(**{**wheel, "sass": tuple(Arch.parse(arch) for arch in wheel["sass"])}),
-        source_build=build and SourceBuild(**build),
-    )

@@ -1,8 +1,9 @@
-"""`make bench-resolver`: how fast the resolver is, side by side with `import requests`, and how it grows.
+"""`make bench-resolver`: how fast the resolver is beside `import requests`, how it grows, and who answers right.
 
     PYTHONPATH=. python tests/bench/bench_resolver.py [--pairs N] [--json]
 
-One run measures both sides in turn, so that whatever else the machine does falls on both.
+One run measures both sides in turn, so that whatever else the machine does falls on both. The answers of others for
+the same cells (`comparison.py`) come from the package index, and a row that cannot be had says why.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import guess
+import comparison
 import synthetic
+from github_list import releases
 
 from matrix import load_project
 from wheel_resolver.asking.answer import answer_cells
 from wheel_resolver.core.facts import Facts, default_policy
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match
-from wheel_resolver.upstream import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,29 +40,6 @@ QUESTION = ["-m", "wheel_resolver", "--torch", "2.9", "--python", "3.12", "--jso
 REQUESTS = ["-c", "import requests"]
 SIZES = (100, 1_000, 10_000, 100_000)
 WHEELS = 20_000
-
-
-def releases() -> list[dict[str, Any]]:
-    """The shipped snapshot as GitHub's API would list it."""
-    return [
-        {
-            "tag_name": release.tag,
-            "draft": False,
-            "prerelease": False,
-            "assets": [
-                {
-                    "name": asset.name,
-                    "state": "uploaded",
-                    "size": 1,
-                    "updated_at": "2026-01-01T00:00:00Z",
-                    "digest": f"sha256:{asset.sha256}" if asset.sha256 else None,
-                    "browser_download_url": f"https://github.com/x/{asset.name}",
-                }
-                for asset in release.assets
-            ],
-        }
-        for release in snapshot.read().releases
-    ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -179,10 +157,11 @@ def main() -> None:
         print(json.dumps(answer_many(options.child)))
         return
     warm, growth = measure_warm(options.pairs), measure_growth()
+    answers = comparison.compare()
     if options.json:
-        print(json.dumps({"warm": warm, "growth": growth}, indent=1))
+        print(json.dumps({"warm": warm, "growth": growth, "answers": answers.as_data()}, indent=1))
     else:
-        print(f"{show(warm, growth)}\n\n{guess.table(guess.compare())}")
+        print(f"{show(warm, growth)}\n\n{answers.show()}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from matrix import Cell
-from wheel_resolver.core.alternatives import Alternative, Neighbours
+from wheel_resolver.asking.suggestions import Suggestion, Suggestions
 from wheel_resolver.core.index import WheelIndex
+from wheel_resolver.core.other_backends import Other, others_on
 from wheel_resolver.core.resolve import (
     FLASH_ATTENTION,
     SDPA,
@@ -26,26 +27,28 @@ from wheel_resolver.upstream.catalogue import Catalogue
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A resolution, the changes that would get a wheel, and (with ``--explain``) every rejection."""
+    """A resolution, the changes that would get a wheel, other backends, and (with ``--explain``) every rejection."""
 
     resolution: Resolution
-    alternatives: tuple[Alternative, ...]
+    alternatives: tuple[Suggestion, ...]
     trace: tuple[Rejection, ...] | None = None
+    other_backends: tuple[Other, ...] = ()
 
 
 def answer_cells(
-    cells: Iterable[Cell], index: WheelIndex, neighbours: Neighbours | None = None, *, explained: bool = False
+    cells: Iterable[Cell], index: WheelIndex, suggestions: Suggestions | None = None, *, explained: bool = False
 ) -> list[Answer]:
     """Answer for each cell: what runs and why, and where no wheel fits what would change that.
 
-    ``neighbours``: who finds these changes, where more is known than the index.
+    ``suggestions``: who finds these changes, where more is known than the index.
     """
-    neighbours = neighbours or Neighbours(index)
+    suggestions = suggestions or Suggestions(index)
     answers = []
     for cell in cells:
         resolution = resolve(cell, index)
-        others = () if isinstance(resolution, Match) else neighbours.of(cell)
-        answers.append(Answer(resolution, others, explain(cell, index) if explained else None))
+        others = () if isinstance(resolution, Match) else suggestions.of(cell)
+        trace = explain(cell, index) if explained else None
+        answers.append(Answer(resolution, others, trace, others_on(cell, index.facts.compat)))
     return answers
 
 
@@ -111,12 +114,14 @@ def _resolution(answer: Answer) -> dict[str, Any]:
         "reason": resolution.reason,
         "remedy": resolution.remedy if isinstance(resolution, Unsupported) else None,
         "wheel": _wheel(resolution.wheel) if isinstance(resolution, Match) else None,
+        "evidence": str(resolution.build.evidence) if isinstance(resolution, Match) else None,
         "rejected": {} if isinstance(resolution, Unsupported) else dict(resolution.rejected),
         "nearest": [] if isinstance(resolution, Unsupported) else [_rejection(miss) for miss in resolution.nearest],
         "alternatives": [
             {"change": dict(each.change), "wheel": each.wheel.filename, "command": each.command}
             for each in answer.alternatives
         ],
+        "other_backends": [asdict(each) for each in answer.other_backends],
     }
     if isinstance(resolution, Fallback) and (build := resolution.source_build) is not None:
         row["source_build"] = {

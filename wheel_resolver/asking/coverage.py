@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from matrix import Arch, Cell, Compat, Cuda, PythonVersion
 from matrix.compat import minor_of
 from wheel_resolver.asking.answer import Answer, answer_cells
-from wheel_resolver.core.alternatives import Neighbours
+from wheel_resolver.asking.suggestions import Suggestions
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match, Resolution, Unsupported
 
@@ -68,7 +68,7 @@ class Group:
 
 
 def coverage(
-    index: WheelIndex, gpus: Sequence[tuple[str, Arch]], platform: str, neighbours: Neighbours | None = None
+    index: WheelIndex, gpus: Sequence[tuple[str, Arch]], platform: str, suggestions: Suggestions | None = None
 ) -> list[Group]:
     """Answer every shipped cell for each GPU, and group the GPUs, those with the most wheels first.
 
@@ -78,7 +78,7 @@ def coverage(
     groups: dict[tuple[object, ...], list[tuple[str, Arch]]] = {}
     answers: dict[tuple[object, ...], list[Answer]] = {}
     for gpu in gpus:
-        found = answer_cells(_cells(compat, gpu, platform), index, neighbours)
+        found = answer_cells(_cells(compat, gpu, platform), index, suggestions)
         key = tuple(_outcome(answer) for answer in found)
         groups.setdefault(key, []).append(gpu)
         answers.setdefault(key, found)

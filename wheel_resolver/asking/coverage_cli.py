@@ -23,12 +23,14 @@ from wheel_resolver.asking.options import (
     policy_asked,
     project_policy,
 )
-from wheel_resolver.asking.providers import neighbours_asked
+from wheel_resolver.asking.providers import suggestions_asked
 from wheel_resolver.asking.table import describe_catalogue
 from wheel_resolver.core.facts import Facts
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match
 from wheel_resolver.files import write_atomic
+from wheel_resolver.inside.inspection import recorded
+from wheel_resolver.places import add_root, places
 from wheel_resolver.upstream.catalogue import Catalogue
 
 _TEMPLATE = "coverage.html.j2"
@@ -38,20 +40,21 @@ _LEGEND = "FA2: a wheel fits; src: it can be compiled; sdpa: torch's own attenti
 def main(argv: Sequence[str]) -> int:
     """Run ``coverage`` with its options; the result is an exit status of CONTRACTS."""
     options = parse(_parser(), argv)
-    project = load_project(options.matrix)
+    where = places(options)
+    project = load_project(where.matrix)
     compat = project.compat
     if options.platform not in compat.platforms:
         raise UsageError(f"--platform {options.platform}: not known", remedy=f"known: {', '.join(compat.platforms)}")
     loaded = catalogue_asked(options, project)
     policy = policy_asked(options, project_policy(options, project))
-    index = WheelIndex(loaded.catalogue.wheels, Facts(compat, project.known_broken), policy)
+    index = WheelIndex(loaded.catalogue.wheels, Facts(compat, project.known_broken, recorded()), policy)
     gpus = [(name or str(arch), arch) for name, arch in project.matrix.axes.gpu]
-    groups = coverage(index, gpus, options.platform, neighbours_asked(options, project, index))
+    groups = coverage(index, gpus, options.platform, suggestions_asked(options, project, index))
     for note in loaded.notes:
         say(f"note: {note}")
     if options.html is not None:
         try:
-            write_atomic(options.html, render_html(groups, loaded.catalogue, options.platform))
+            write_atomic(where.writable(options.html), render_html(groups, loaded.catalogue, options.platform))
         except OSError as error:
             raise DataError(f"{options.html}: cannot be written: {error.strerror}") from None
         say(f"{options.html}: written")
@@ -106,7 +109,7 @@ def render_text(groups: Sequence[Group]) -> str:
 
 
 def _rows(group: Group) -> list[str]:
-    """The rows of all panels, torch by torch: the neighbours in the table are what one would change."""
+    """The rows of all panels, torch by torch: the suggestions in the table are what one would change."""
     rows = [(Version(torch), panel.cuda, row) for panel in group.panels for torch, row in panel.rows]
     return [
         _line(str(torch), str(cuda), (square.mark if square else "." for square in row))
@@ -165,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--platform", default="linux_x86_64", help="such as linux_aarch64")
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
+    add_root(parser)
     add_policy(parser)
     add_network(parser)
     return parser

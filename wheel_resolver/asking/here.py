@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from packaging.version import Version
@@ -19,13 +19,18 @@ from matrix.errors import ExitCode, UsageError
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.host import Host, Torch, read_host
 from wheel_resolver.asking.options import catalogue_asked, policy_asked, project_policy
-from wheel_resolver.asking.providers import neighbours_asked
+from wheel_resolver.asking.providers import suggestions_asked
+from wheel_resolver.asking.suggestions import Suggestions
 from wheel_resolver.asking.table import describe_catalogue, render_one, render_trace
-from wheel_resolver.core.alternatives import Neighbours
+from wheel_resolver.core.build import Evidence
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match, resolve
 from wheel_resolver.core.wheel import Wheel
+from wheel_resolver.inside.inspection import recorded
+from wheel_resolver.inside.loading import load_extension
+from wheel_resolver.inside.wheel_inside import EXTENSION
+from wheel_resolver.places import places
 
 #: What the host itself says, so that it cannot be asked for.
 _READ = ("torch", "cuda", "abi", "gpu", "arch", "platform")
@@ -40,6 +45,16 @@ class HostAnswer:
     why_not: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The flash-attn that is there already: whether it loads, seen by importing it."""
+
+    version: str
+    loads: bool
+    reason: str
+    evidence: str = str(Evidence.LOADED)
+
+
 def main(options: argparse.Namespace) -> int:
     """Answer for the host; the result is an exit status of CONTRACTS."""
     given = [f"--{axis}" for axis in _READ if getattr(options, axis)]
@@ -48,23 +63,24 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--here reads the host, and {what} was given too", remedy="leave one out; only --python PATH goes with it"
         )
-    project = load_project(options.matrix)
+    project = load_project(places(options).matrix)
     host = read_host(options.python[0] if options.python else sys.executable)
     policy = host_policy(host, project_policy(options, project))
     loaded = catalogue_asked(options, project)
-    index = WheelIndex(
-        loaded.catalogue.wheels, Facts(project.compat, project.known_broken), policy_asked(options, policy)
-    )
-    answer = answer_host(host, project, index, neighbours_asked(options, project, index), explained=options.explain)
+    facts = Facts(project.compat, project.known_broken, recorded())
+    index = WheelIndex(loaded.catalogue.wheels, facts, policy_asked(options, policy))
+    answer = answer_host(host, project, index, suggestions_asked(options, project, index), explained=options.explain)
+    installed = installed_here(host)
     for note in loaded.notes:
         say(f"note: {note}")
     command = None if answer.wheel is None else install_command(host, answer.wheel)
     if options.json:
         report = to_json(loaded.catalogue, {}, answer.answers)
         report |= {"host": host_json(host), "install": command, "why_not": answer.why_not}
+        report |= {"installed": None if installed is None else asdict(installed)}
         print(json.dumps(report, indent=1))
     else:
-        print(describe(host, answer, command))
+        print(describe(host, answer, command, installed))
     say(describe_catalogue(loaded.catalogue))
     if options.require is not None:
         met = bool(answer.answers) and all(attention_of(each.resolution) == options.require for each in answer.answers)
@@ -72,13 +88,23 @@ def main(options: argparse.Namespace) -> int:
     return ExitCode.OK if command is not None else ExitCode.NO_FIT
 
 
+def installed_here(host: Host) -> Installed | None:
+    """Import the flash-attn that is installed next to torch, in a child process; None where none is."""
+    version = host.packages.get("flash-attn")
+    if version is None or host.torch is None:
+        return None
+    tried = load_extension(host.executable)
+    reason = f"{EXTENSION} was imported next to torch {host.torch.version}" if tried.loaded else str(tried.trouble)
+    return Installed(version, tried.loaded, reason)
+
+
 def host_policy(host: Host, policy: Policy) -> Policy:
-    """The policy with the host's own glibc and driver."""
-    return replace(policy, glibc=host.glibc, driver=host.driver)
+    """The policy with the host's own glibc, driver and packages; its torch is there, whatever is listed."""
+    return replace(policy, glibc=host.glibc, driver=host.driver, installed=True, packages=host.packages)
 
 
 def answer_host(
-    host: Host, project: Project, index: WheelIndex, neighbours: Neighbours | None = None, *, explained: bool = False
+    host: Host, project: Project, index: WheelIndex, suggestions: Suggestions | None = None, *, explained: bool = False
 ) -> HostAnswer:
     """Answer for every kind of GPU that the host has; one wheel must serve them all."""
     if (refused := _cannot_ask(host, project.compat)) is not None:
@@ -86,7 +112,7 @@ def answer_host(
     if host.torch is None:
         return HostAnswer((), None, f"{host.trouble}; {_torch_to_install(host, index)}")
     cells = host_cells(host, host.torch)
-    answers = tuple(answer_cells(cells, index, neighbours, explained=explained))
+    answers = tuple(answer_cells(cells, index, suggestions, explained=explained))
     if all(isinstance(each.resolution, Match) for each in answers):
         first, *others = (index.fitting(cell) for cell in cells)
         shared = [wheel for wheel in first if all(wheel in other for other in others)]
@@ -126,7 +152,7 @@ def _cannot_ask(host: Host, compat: Compat) -> str | None:
         (torch is not None and torch.hip, f"the wheels are for CUDA, and this torch is for ROCm {torch and torch.hip}"),
         (
             torch is not None and minor_of(torch.version) not in compat.torch,
-            f"torch {torch and torch.version} is not known to compat.yaml, which knows {first} to {last}",
+            f"torch {torch and torch.version} is not in compat.yaml of {compat.as_of}, which knows {first} to {last}",
         ),
     )
     return next((reason for refused, reason in reasons if refused), None)
@@ -170,8 +196,8 @@ def host_json(host: Host) -> dict[str, Any]:
     }
 
 
-def describe(host: Host, answer: HostAnswer, command: str | None) -> str:
-    """Write the host, the answer for each of its GPUs, and the command."""
+def describe(host: Host, answer: HostAnswer, command: str | None, installed: Installed | None = None) -> str:
+    """Write the host, the answer for each of its GPUs, what is installed, and the command."""
     gpus = ", ".join(dict.fromkeys(f"{gpu.name} ({gpu.arch})" for gpu in host.gpus)) or "none seen"
     rows = [
         ("python", f"{host.python}  {host.executable}"),
@@ -181,6 +207,9 @@ def describe(host: Host, answer: HostAnswer, command: str | None) -> str:
     ]
     lines = [f"{name.ljust(8)}{text}" for name, text in rows]
     lines += ["", *_each(answer.answers)]
+    if installed is not None:
+        verdict = "loads" if installed.loads else "does not load"
+        lines += [f"installed: flash-attn {installed.version}, which {verdict}: {installed.reason}"]
     if command is None:
         return "\n".join([*lines, f"no wheel fits this host: {answer.why_not}"])
     if host.torch is not None and not host.torch.cuda.is_cpu and not host.gpus:

@@ -10,12 +10,13 @@ import os
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from matrix import Abi, Arch, Cuda, PythonVersion
+from matrix import Abi, Arch, Cuda, Driver, PythonVersion
 from matrix.errors import UsageError
 
 #: Seconds; importing torch from a cold network disk took 40.
@@ -32,9 +33,15 @@ try:
     libc = os.confstr("CS_GNU_LIBC_VERSION")
 except (AttributeError, ValueError, OSError):
     libc = None
-print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "implementation": platform.python_implementation(),
-    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "executable": sys.executable,
-    "platform": platform.system().lower() + "_" + platform.machine().lower(), "libc": libc}), flush=True)
+try:
+    from importlib.metadata import distributions
+    packages = {(each.metadata["Name"] or "").lower().replace("_", "-"): each.version for each in distributions()}
+except Exception:
+    packages = {}
+print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "packages": packages, "libc": libc,
+    "implementation": platform.python_implementation(), "executable": sys.executable,
+    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "platform": platform.system().lower() + "_" + platform.machine().lower()}), flush=True)
 try:
     import torch
 except ModuleNotFoundError as error:
@@ -77,7 +84,8 @@ class Host:
     """A Python and the machine that it runs on.
 
     ``torch`` is None when it is not installed or cannot be imported: ``trouble`` says which. ``glibc`` is None where
-    the C library is another. ``platform`` need not be one of ours (``darwin_arm64``).
+    the C library is another. ``platform`` need not be one of ours (``darwin_arm64``). ``packages``: what else is
+    installed that could clash with flash-attn, project name to version.
     """
 
     executable: str
@@ -88,7 +96,8 @@ class Host:
     torch: Torch | None
     trouble: str | None
     gpus: tuple[Gpu, ...]
-    driver: Version | None
+    driver: Driver | None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_host(python: str) -> Host:
@@ -118,6 +127,7 @@ def read_host(python: str) -> Host:
         trouble=trouble,
         gpus=gpus,
         driver=driver,
+        packages=basics["packages"],
     )
 
 
@@ -166,7 +176,7 @@ def _ending(status: int | None) -> str:
     return f"crashed with {signal.Signals(-status).name}" if status < 0 else f"ended the process with status {status}"
 
 
-def _nvidia_smi() -> tuple[tuple[Gpu, ...], Version | None]:
+def _nvidia_smi() -> tuple[tuple[Gpu, ...], Driver | None]:
     """The GPUs and the driver that ``nvidia-smi`` lists; nothing where there is none or it fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -184,7 +194,7 @@ def _nvidia_smi() -> tuple[tuple[Gpu, ...], Version | None]:
         try:
             name, capability, version = fields
             gpus.append(Gpu(name, Arch.parse(capability)))
-            driver = Version(version)
-        except (ValueError, InvalidVersion):  # a driver before 510 does not know compute_cap
+            driver = Driver.parse(version)
+        except ValueError:  # a driver before 510 does not know compute_cap
             continue
     return tuple(gpus), driver

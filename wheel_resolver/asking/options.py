@@ -8,17 +8,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from matrix import Project
+from matrix import Driver, Project
 from matrix.errors import UsageError
 from matrix.providers import official
 from matrix.spec import perhaps
 from wheel_resolver.asking.providers import providers_asked
 from wheel_resolver.asking.question import flash_attn_asked
 from wheel_resolver.core.facts import Policy, default_policy
+from wheel_resolver.places import add_root
 from wheel_resolver.upstream.source import Loaded, Mode, load_catalogue
 
 #: Each verb's module, and what it does. A module is imported when its verb is called: a question waits for none.
@@ -85,7 +85,14 @@ def _version(text: str) -> Version:
     try:
         return Version(text)
     except InvalidVersion:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 580.65.06 or 2.36") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 2.36") from None
+
+
+def _driver(text: str) -> Driver:
+    try:
+        return Driver.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_policy(parser: argparse._ActionsContainer) -> None:
@@ -98,7 +105,7 @@ def add_policy(parser: argparse._ActionsContainer) -> None:
         metavar="LIST",
         help="whose wheels, the most trusted first: names of the matrix, or GitHub repositories (owner/name)",
     )
-    parser.add_argument("--driver", type=_version, metavar="VERSION", help="the host's NVIDIA driver, such as 580.65")
+    parser.add_argument("--driver", type=_driver, metavar="VERSION", help="the host's NVIDIA driver, such as 580.65")
     parser.add_argument("--glibc", type=_version, metavar="VERSION", help="the base image's (the oldest of ours)")
     parser.add_argument(
         "--reuse",
@@ -161,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     answer.add_argument(
         "--require", choices=("flash_attention_2", "sdpa", "eager"), help="exit 1 unless every cell has it"
     )
-    answer.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix; facts stay the project's own")
+    add_root(answer)
     add_network(answer)
     return made
 

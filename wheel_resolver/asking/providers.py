@@ -12,7 +12,7 @@ from matrix import Project, Provider
 from matrix.errors import DataError, UsageError
 from matrix.providers import official
 from matrix.spec import perhaps
-from wheel_resolver.core.alternatives import Neighbours
+from wheel_resolver.asking.suggestions import Suggestions
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.fetching.fetch import cache_folder
@@ -48,14 +48,14 @@ def _provider(text: str, known: Sequence[Provider]) -> Provider:
     return Provider(text, "github", text, "it was asked for", "--provider")
 
 
-def neighbours_asked(options: argparse.Namespace, project: Project, index: WheelIndex) -> Neighbours:
+def suggestions_asked(options: argparse.Namespace, project: Project, index: WheelIndex) -> Suggestions:
     """What finds the alternatives of a question; other providers are looked at when a cell has no wheel."""
-    beside = {} if options.matrix is None else {"--matrix": str(options.matrix)}
+    repeated = {f"--{name}": str(given) for name in ("root", "matrix") if (given := getattr(options, name)) is not None}
     if options.provider:
-        beside["--provider"] = ",".join(index.policy.trust)
+        repeated["--provider"] = ",".join(index.policy.trust)
     if options.reuse == "none":
-        beside["--reuse"] = "none"
-    return Neighbours(index, lambda: wheels_beyond(project, index), beside)
+        repeated["--reuse"] = "none"
+    return Suggestions(index, lambda: wheels_beyond(project, index), repeated)
 
 
 def wheels_beyond(project: Project, index: WheelIndex) -> list[Wheel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,6 +18,7 @@ from matrix.expand import Expansion, expand
 from matrix.matrix_file import newest_patch
 from matrix.model import Axes, Exclusion
 from matrix.spec import perhaps
+from wheel_resolver.core.foreign import system_of
 
 T = TypeVar("T")
 
@@ -42,25 +44,64 @@ class Asked:
 def cells_asked(asked: Asked, project: Project) -> Expansion:
     """Expand a question; what it does not say ranges over the matrix.
 
+    A GPU that is in no machine of the matrix's platforms, as a GB10, is asked for on its own, unless one was named.
+
     Raises:
         UsageError: a value is not known; the message lists the known ones.
     """
     compat, axes = project.compat, project.matrix.axes
-    torch = _torches(asked.torch, compat)
-    python = _values("--python", asked.python, known_pythons(compat))
-    cuda = _values("--cuda", asked.cuda, known_cudas(compat))
-    platform = _values("--platform", asked.platform, compat.platforms)
+    asked = _rocm_apart(asked)
     chosen = replace(
         axes,
-        torch=tuple(newest_patch(text, compat) for text in torch) or axes.torch,
-        python=tuple(PythonVersion.parse(text) for text in python) or axes.python,
-        cuda=tuple(Cuda.parse(text) for text in cuda) or axes.cuda,
+        torch=_torches(asked.torch, compat) or axes.torch,
+        python=tuple(
+            PythonVersion.parse(text) for text in _values("--python", asked.python, known_pythons(compat), compat)
+        )
+        or axes.python,
+        cuda=_cudas(asked.cuda, compat) or axes.cuda,
         abi=tuple(_parse("--abi", text, Abi.parse) for text in asked.abi) or axes.abi,
         gpu=_gpus(asked, compat) or axes.gpu,
-        platform=platform or axes.platform,
+        platform=_platforms(asked.platform, compat) or axes.platform,
     )
     applying = [rule for rule in project.matrix.exclude if not _asked_for(rule, asked)]
-    return expand(_unique(chosen), compat, applying, cpu=not (asked.gpu or asked.arch))
+    by_platform: dict[tuple[str, ...], list[tuple[str | None, Arch]]] = {}
+    for gpu in chosen.gpu:
+        by_platform.setdefault(_platforms_of(gpu, chosen.platform, asked, compat), []).append(gpu)
+    parts = [
+        expand(
+            _unique(replace(chosen, gpu=tuple(gpus), platform=platforms)), compat, applying,
+            cpu=not (asked.gpu or asked.arch), unlisted=bool(asked.torch and asked.cuda),
+        )
+        for platforms, gpus in by_platform.items()
+    ]  # fmt: skip
+    skipped: Counter[str] = Counter()
+    for part in parts:
+        skipped.update(part.skipped)
+    cells = dict.fromkeys(cell for part in parts for cell in part.cells)
+    return Expansion(tuple(cells), dict(sorted(skipped.items())))
+
+
+def _platforms_of(
+    gpu: tuple[str | None, Arch], platforms: tuple[str, ...], asked: Asked, compat: Compat
+) -> tuple[str, ...]:
+    having = {platform for facts in compat.like(*gpu) for platform in facts.platforms}
+    if asked.platform or not having or having.intersection(platforms):
+        return platforms
+    return tuple(platform for platform in compat.platforms if platform in having)
+
+
+def _rocm_apart(asked: Asked) -> Asked:
+    """``--torch 2.9.1+rocm6.4`` names a torch, and what it was built for."""
+    named = dict.fromkeys(text.partition("+")[2] for text in asked.torch if "+rocm" in text)
+    if not named:
+        return asked
+    if asked.cuda and set(asked.cuda) != set(named):
+        raise UsageError(
+            f"--torch {','.join(asked.torch)} is for {', '.join(named)}, and --cuda says {','.join(asked.cuda)}",
+            remedy="leave --cuda out",
+        )
+    torches = tuple(text.partition("+")[0] if "+rocm" in text else text for text in asked.torch)
+    return replace(asked, torch=torches, cuda=tuple(named))
 
 
 def nothing_left(asked: Asked, expansion: Expansion, compat: Compat) -> str:
@@ -92,17 +133,30 @@ def _unique(axes: Axes) -> Axes:
     return replace(axes, **{name: tuple(dict.fromkeys(getattr(axes, name))) for name in axes.__slots__})
 
 
-def _values(option: str, given: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+def _values(option: str, given: Sequence[str], known: Iterable[str], compat: Compat) -> tuple[str, ...]:
     known = list(known)
     for text in given:
         if text not in known:
             raise UsageError(
-                f"{option} {text}: not known to compat.yaml{perhaps(text, known)}", remedy=f"known: {', '.join(known)}"
+                f"{option} {text}: not known to compat.yaml ({compat.as_of})", remedy=f"known: {', '.join(known)}"
             )
     return tuple(given)
 
 
-def _torches(given: Sequence[str], compat: Compat) -> tuple[str, ...]:
+def _cudas(given: Sequence[str], compat: Compat) -> tuple[Cuda, ...]:
+    """CUDA versions; a ROCm stands for itself: no wheel serves it, and the answer says so."""
+    numbers = [text for text in given if not text.startswith("rocm")]
+    _values("--cuda", numbers, known_cudas(compat), compat)
+    return tuple(_parse("--cuda", text, Cuda.parse) for text in given)
+
+
+def _platforms(given: Sequence[str], compat: Compat) -> tuple[str, ...]:
+    """Platforms; one of Windows or macOS stands for itself, as a ROCm does."""
+    _values("--platform", [text for text in given if system_of(text) is None], compat.platforms, compat)
+    return tuple(given)
+
+
+def _torches(given: Sequence[str], compat: Compat) -> tuple[Version, ...]:
     """Torch versions: a known one, or a pre-release of a known minor, such as NGC's ``2.9.0a0+145a3a7bda``."""
     known = list(known_torches(compat))
     for text in given:
@@ -112,8 +166,27 @@ def _torches(given: Sequence[str], compat: Compat) -> tuple[str, ...]:
                 f"--torch {text}: +{build} names a build of torch {public}",
                 remedy=f"write --torch {public}, and its CUDA as in --cuda 12.8 or --cuda cpu",
             )
-    _values("--torch", [text for text in given if not _known_prerelease(text, compat)], known)
-    return tuple(given)
+        if text not in known and not _known_prerelease(text, compat):
+            raise UsageError(f"--torch {text}: {_unknown_torch(text, compat)}", remedy=f"known: {', '.join(known)}")
+    return tuple(newest_patch(text, compat) for text in given)
+
+
+def _unknown_torch(text: str, compat: Compat) -> str:
+    """Say of a torch that is not known whether it is newer than our facts, older, or no release of theirs."""
+    try:
+        version = Version(text)
+    except InvalidVersion:
+        return f"not known to compat.yaml ({compat.as_of})"
+    minors = [Version(minor) for minor in compat.torch]
+    own = Version(minor_of(version))
+    if own > minors[-1]:
+        return f"newer than our facts: compat.yaml of {compat.as_of} ends at torch {minors[-1]}"
+    if own < minors[0]:
+        return f"older than our facts: compat.yaml of {compat.as_of} begins at torch {minors[0]}"
+    facts = compat.torch.get(str(own))
+    if facts is not None and version > facts.patches[-1]:
+        return f"newer than our facts: compat.yaml of {compat.as_of} knows torch {', '.join(map(str, facts.patches))}"
+    return f"not known to compat.yaml ({compat.as_of})"
 
 
 def _known_prerelease(text: str, compat: Compat) -> bool:

@@ -8,7 +8,10 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from matrix import Cell
 from wheel_resolver.asking.answer import Answer
-from wheel_resolver.core.resolve import Match, Unsupported
+from wheel_resolver.core.build import Evidence
+from wheel_resolver.core.cell_rules import CELL_RULES
+from wheel_resolver.core.resolve import Fallback, Match, Unsupported
+from wheel_resolver.core.wheel_rules import WHEEL_RULES
 from wheel_resolver.upstream.catalogue import Catalogue
 
 _HEAD = ("torch", "python", "CUDA", "GPU", "attention", "wheel, or why not", "cheapest change")
@@ -17,23 +20,15 @@ _NO_GPU = "none"
 #: From so many values on, an axis is named by what is missing.
 _MANY = 3
 
-#: Why no wheel fits, by the rule that decides, in the words of a table.
-NO_WHEEL = {
-    "platform": "no wheel for this platform",
-    "cuda": "no wheel for this CUDA",
-    "torch": "no wheel for this torch",
-    "python": "no wheel for this Python",
-    "abi": "no wheel for this C++ ABI",
-    "glibc": "the wheels need a newer glibc",
-    "flash_attn": "no wheel of the version asked for",
-    "provider": "no wheel from who is trusted",
-    "known_broken": "its wheels are known to be broken",
-}
+#: Why no wheel fits, and why nothing runs, by the rule that decides.
+_SHORT = {rule.name: rule.short for rule in WHEEL_RULES}
+_CANNOT_RUN = {rule.name: rule.short for rule in CELL_RULES}
 
-_CANNOT_RUN = {
-    "torch": "torch was never built so",
-    "torch_code": "torch has no code for it",
-    "driver": "the driver is too old",
+_EVIDENCE = {
+    Evidence.LABEL: "label: its file name, and what is known of its version",
+    Evidence.RECIPE: "recipe: how its tag's wheels were built",
+    Evidence.INSPECTED: "inspected: it was looked into",
+    Evidence.LOADED: "loaded: it was imported",
 }
 
 #: A row of the table: the values of each axis that share one outcome.
@@ -149,10 +144,14 @@ def _what(answer: Answer) -> tuple[str, str, str]:
     if resolution.source_build is not None:
         return "flash_attention_2", f"compiled from {resolution.source_build.sdist.version}'s source", change
     if resolution.cell.cuda.is_cpu:
-        return f"sdpa ({resolution.backend})", "a CPU build of torch", ""
+        return _sdpa(resolution), "a CPU build of torch", ""
     if resolution.rule == "arch":
-        return f"sdpa ({resolution.backend})", "no wheel runs on this GPU", change or "none: another GPU"
-    return f"sdpa ({resolution.backend})", NO_WHEEL.get(resolution.rule, resolution.reason), change or "none known"
+        return _sdpa(resolution), _SHORT["arch"], change or "none: another GPU"
+    return _sdpa(resolution), _SHORT.get(resolution.rule, resolution.reason), change or "none known"
+
+
+def _sdpa(resolution: Fallback) -> str:
+    return "sdpa" if resolution.backend is None else f"sdpa ({resolution.backend})"
 
 
 def _layout(rows: Sequence[Sequence[str]], width: int) -> str:
@@ -180,23 +179,35 @@ def render_one(answer: Answer) -> str:
     """Write one answer as sentences: what, why, what else."""
     resolution = answer.resolution
     cell = resolution.cell
-    lines = [f"Python {cell.python}, torch {cell.torch}, CUDA {cell.cuda}, ABI {cell.abi}, {cell.gpu_text}"]
+    built = str(cell.cuda) if cell.cuda.is_rocm else f"CUDA {cell.cuda}"
+    lines = [f"Python {cell.python}, torch {cell.torch}, {built}, ABI {cell.abi}, {cell.gpu_text}"]
     if isinstance(resolution, Match):
         wheel = resolution.wheel
         lines += [f"  attention  flash_attention_2: {resolution.reason}", f"  wheel      {wheel.url}"]
         lines += [f"  sha256     {wheel.sha256 or 'not published: the wheel is unpinned'}"]
-        return "\n".join(lines)
+        lines += [f"  evidence   {_EVIDENCE[resolution.build.evidence]}"]
+        return "\n".join([*lines, *_others(answer)])
     if isinstance(resolution, Unsupported):
         lines += [f"  unsupported: {resolution.reason}", f"  remedy     {resolution.remedy}"]
     elif resolution.source_build is not None:
         lines += [f"  attention  flash_attention_2, compiled: {resolution.reason}"]
         lines += [f"  source     {resolution.source_build.sdist.name}, sha256 {resolution.source_build.sdist.sha256}"]
     else:
-        lines += [f"  attention  sdpa (backend {resolution.backend}): {resolution.reason}"]
+        backend = f" (backend {resolution.backend})" if resolution.backend else ""
+        lines += [f"  attention  sdpa{backend}: {resolution.reason}"]
+    lines += _others(answer)
     for each in answer.alternatives:
         change = ", ".join(f"{axis} {value}" for axis, value in each.change.items())
         lines += [f"  with {change}: flash-attn {each.wheel.name.version}", f"    {each.command}"]
     return "\n".join(lines)
+
+
+def _others(answer: Answer) -> list[str]:
+    """The other backends that nothing rules out, in one line; with ``--json`` each says what it needs."""
+    names = [each.name for each in answer.other_backends if each.can_run]
+    return (
+        [f"  also       {', '.join(names)} could run there; none is chosen unasked (--json says why)"] if names else []
+    )
 
 
 def render_trace(answer: Answer) -> str:

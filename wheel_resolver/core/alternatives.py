@@ -5,20 +5,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import shlex
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-
-from packaging.version import Version
 
 from matrix import Abi, Arch, Cell, Cuda
 from matrix.compat import minor_of
 from wheel_resolver.core.cell_rules import judge_cell
-from wheel_resolver.core.facts import Policy, default_policy
+from wheel_resolver.core.foreign import unserved
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.wheel import Wheel
-
-_quote = functools.cache(shlex.quote)
 
 #: At most this many; a reader picks from a handful.
 MOST = 5
@@ -26,39 +21,27 @@ MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A change of the cell, the wheel that it gets, and the command that shows it."""
+    """A change of the cell, by axis; the changed cell, under its own GPU's name; and the wheel that it gets."""
 
     change: Mapping[str, str]
+    cell: Cell
     wheel: Wheel
-    command: str
-
-
-#: A changed cell, what was changed, and the wheel that it gets.
-_Change = tuple[Mapping[str, str], Cell, Wheel]
 
 
 class Neighbours:
     """Finds alternatives; what fits on a GPU, and what is cheapest from where, is worked out once.
 
     ``beyond`` gives the wheels of providers that the question does not trust, and is called when a cell has no wheel.
-    ``beside``: options that each command repeats, such as ``--matrix FILE``.
     """
 
-    def __init__(
-        self,
-        index: WheelIndex,
-        beyond: Callable[[], Iterable[Wheel]] = tuple,
-        beside: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, index: WheelIndex, beyond: Callable[[], Iterable[Wheel]] = tuple) -> None:
         self._index = index
         self._beyond = beyond
-        self._beside = dict(beside or {})
-        self._oldest_glibc = default_policy(index.facts.compat).glibc
         self._torches = {minor: place for place, minor in enumerate(index.facts.compat.torch)}
-        self._fitting: dict[tuple[Arch | None, str], int] = {}
+        self._fitting: dict[tuple[Arch | None, str | None, str], int] = {}
         self._lists: list[list[tuple[Cell, Wheel]]] = []
         self._numbers: dict[Hashable, int] = {}
-        self._cheapest: dict[Hashable, list[_Change]] = {}
+        self._cheapest: dict[Hashable, list[Alternative]] = {}
 
     @functools.cached_property
     def _untrusted(self) -> WheelIndex:
@@ -69,31 +52,32 @@ class Neighbours:
 
     def of(self, cell: Cell) -> tuple[Alternative, ...]:
         """At most five changes: the fewest first, then the cheapest, then the nearest version."""
-        if cell.cuda.is_cpu:
+        if cell.cuda.is_cpu or unserved(cell, self._index.facts.compat) is not None:
             return ()
         number = self._fitting_on(cell)
         key = (number, cell.python, cell.torch, cell.cuda, cell.abi, cell.platform)
         if key not in self._cheapest:
             self._cheapest[key] = self._rank(cell, self._lists[number])
         return tuple(
-            Alternative(change, wheel, self._command(cell, near, change)) for change, near, wheel in self._cheapest[key]
+            replace(each, cell=replace(each.cell, arch=cell.arch, gpu=cell.gpu)) for each in self._cheapest[key]
         )
 
-    def _rank(self, cell: Cell, fitting: list[tuple[Cell, Wheel]]) -> list[_Change]:
+    def _rank(self, cell: Cell, fitting: list[tuple[Cell, Wheel]]) -> list[Alternative]:
         compat = self._index.facts.compat
         patches = {cell.torch, *(known.patches[-1] for known in compat.torch.values())}
         abi = compat.abi(cell.torch, cell.cuda, cell.platform)
-        # Of each torch minor the newest patch only, and the cell's own.
+        # Of each torch minor the newest patch only, and the cell's own; and no CUDA that no release note names.
         changes = [
-            (_change(cell, near, abi) | self._other_trust(wheel), near, wheel)
+            Alternative(_change(cell, near, abi) | self._other_trust(wheel), near, wheel)
             for near, wheel in fitting
             if near.torch in patches
+            and (near.cuda == cell.cuda or near.cuda not in compat.torch_facts(near.torch).unannounced)
         ]
-        found: list[_Change] = []
-        for change, near, wheel in sorted(changes, key=lambda row: self._cost(cell, row[1], row[0])):
+        found: list[Alternative] = []
+        for each in sorted(changes, key=lambda each: self._cost(cell, each.cell, each.change)):
             # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
-            if change and not any(known.items() <= change.items() for known, _, _ in found):
-                found.append((change, near, wheel))
+            if each.change and not any(known.change.items() <= each.change.items() for known in found):
+                found.append(each)
             if len(found) == MOST:
                 break
         return found
@@ -103,7 +87,7 @@ class Neighbours:
 
     def _fitting_on(self, cell: Cell) -> int:
         """The number of the list of cells that have a wheel on this GPU and platform; equal lists have one number."""
-        key = (cell.arch, cell.platform)
+        key = (cell.arch, self._name_that_matters(cell), cell.platform)
         if key not in self._fitting:
             found = list(self._search(cell))
             content = tuple((near.python, near.torch, near.cuda, near.abi, wheel.url) for near, wheel in found)
@@ -112,13 +96,19 @@ class Neighbours:
                 self._lists.append(found)
         return self._fitting[key]
 
+    def _name_that_matters(self, cell: Cell) -> str | None:
+        """The GPU's name where it decides more than its architecture: which drivers know it, and in which machines."""
+        return cell.gpu if cell.gpu in self._index.facts.compat.gpu_facts else None
+
     def _search(self, cell: Cell) -> Iterator[tuple[Cell, Wheel]]:
         """Every cell of this GPU and platform, built as PyTorch builds it, that has a wheel."""
         compat, policy = self._index.facts.compat, self._index.policy
         for known in compat.torch.values():
             for torch, cuda in itertools.product(known.patches, known.cuda):
+                if not compat.ships(torch, cuda, cell.platform):
+                    continue
                 abi = compat.abi(torch, cuda, cell.platform)
-                for number, python in enumerate(known.python):
+                for number, python in enumerate(compat.pythons(torch)):
                     near = replace(cell, python=python, torch=torch, cuda=cuda, abi=abi)
                     if number == 0 and judge_cell(near, self._index.facts, policy) is not None:
                         break  # each of its Pythons exists: what refuses one refuses all
@@ -140,16 +130,6 @@ class Neighbours:
             near.python.free_threaded,
         )
 
-    def _command(self, cell: Cell, near: Cell, change: Mapping[str, str]) -> str:
-        """The command that asks for the changed cell, under the name that the GPU was asked for by; a name that only
-        the host's driver knows cannot be asked for, its architecture can."""
-        gpu = cell.gpu if cell.gpu in self._index.facts.compat.gpus else None
-        words = _words(replace(near, arch=cell.arch, gpu=gpu), self._index.policy, self._oldest_glibc)
-        beside = self._beside
-        if "provider" in change:
-            beside = beside | {"--provider": ",".join((*self._index.policy.trust, change["provider"]))}
-        return " ".join(map(_quote, itertools.chain(words, *beside.items())))
-
 
 def _tenths(cuda: Cuda) -> int:
     return (cuda.major or 0) * 10 + (cuda.minor or 0)
@@ -170,24 +150,3 @@ def _change(cell: Cell, near: Cell, official: Abi) -> dict[str, str]:
     if cell.abi not in {near.abi, official}:
         change["abi"] = str(near.abi)
     return change
-
-
-def _words(cell: Cell, policy: Policy, oldest_glibc: Version | None) -> list[str]:
-    """The command that asks for exactly this cell, with what was asked beside the cell."""
-    words = ["python", "-m", "wheel_resolver", "--torch", str(cell.torch), "--python", str(cell.python)]
-    words += ["--cuda", str(cell.cuda)]
-    if cell.gpu is not None:
-        words += ["--gpu", cell.gpu]
-    elif cell.arch is not None:
-        words += ["--arch", str(cell.arch)]
-    if cell.platform != "linux_x86_64":
-        words += ["--platform", cell.platform]
-    if policy.driver is not None:
-        words += ["--driver", str(policy.driver)]
-    if policy.glibc != oldest_glibc:
-        words += ["--glibc", str(policy.glibc)]
-    if policy.reuse:
-        words += ["--reuse", "measured"]
-    if policy.flash_attn:
-        words += ["--flash-attn", ",".join(str(wanted).removeprefix("==") for wanted in policy.flash_attn)]
-    return words

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from matrix import Cell
 from matrix.compat import minor_of
+from wheel_resolver.core.build import Candidate, judged
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.nearest import bits, closest_misses
 from wheel_resolver.core.wheel import Wheel
@@ -45,6 +46,7 @@ class WheelIndex:
         self.facts = facts
         self.policy = policy
         self.wheels: Sequence[Wheel] = sorted(wheels, key=self._choice)
+        self.candidates: Sequence[Candidate] = [judged(wheel, facts) for wheel in self.wheels]
         self._rank = self._ranks()
         self.all = (1 << len(self.wheels)) - 1
         self._groups = [self._group(rule) for rule in WHEEL_RULES]
@@ -79,8 +81,8 @@ class WheelIndex:
     def _group(self, rule: WheelRule) -> list[list[int]]:
         """The positions of wheels that a rule cannot tell apart. No bits: these are as wide as all wheels."""
         groups: dict[Hashable, list[int]] = {}
-        for position, wheel in enumerate(self.wheels):
-            groups.setdefault(rule.of_wheel(wheel), []).append(position)
+        for position, candidate in enumerate(self.candidates):
+            groups.setdefault(rule.of_wheel(candidate), []).append(position)
         return list(groups.values())
 
     def verdicts(self, cell: Cell) -> Verdicts:
@@ -105,7 +107,7 @@ class WheelIndex:
         if known is None:
             digits = bytearray(b"0") * (len(self.wheels) + 1)  # of a binary number, whose last is the first wheel's
             for group in self._groups[number]:
-                if rule.check(self.wheels[group[0]], cell, self.facts, self.policy) is not None:
+                if rule.check(self.candidates[group[0]], cell, self.facts, self.policy) is not None:
                     for position in group:
                         digits[-1 - position] = _ONE
             refused = int(digits, 2)
@@ -116,10 +118,10 @@ class WheelIndex:
 
     def detail(self, number: int, position: int, cell: Cell) -> str | None:
         """What a rule says of a wheel for a cell; None when it accepts it."""
-        rule, wheel = WHEEL_RULES[number], self.wheels[position]
-        key = (number, rule.of_cell(cell), rule.of_wheel(wheel))
+        rule, candidate = WHEEL_RULES[number], self.candidates[position]
+        key = (number, rule.of_cell(cell), rule.of_wheel(candidate))
         if key not in self._details:
-            self._details[key] = rule.check(wheel, cell, self.facts, self.policy)
+            self._details[key] = rule.check(candidate, cell, self.facts, self.policy)
         return self._details[key]
 
     def fitting(self, cell: Cell) -> Sequence[Wheel]:
@@ -128,14 +130,27 @@ class WheelIndex:
 
     def best(self, cell: Cell) -> Wheel | None:
         """The first of those that fit; None when none does."""
+        position = self._best(cell)
+        return None if position is None else self.wheels[position]
+
+    def chosen(self, cell: Cell) -> Candidate | None:
+        """The best wheel with what it really is."""
+        position = self._best(cell)
+        return None if position is None else self.candidates[position]
+
+    def candidate(self, wheel: Wheel) -> Candidate:
+        """What one of the index's wheels really is."""
+        return self.candidates[self.wheels.index(wheel)]
+
+    def _best(self, cell: Cell) -> int | None:
         left = self._left(cell)
         if not left:
             return None
         if self.policy.reuse:  # a wheel further down may be for the exact torch
-            return self.fitting(cell)[0]
+            return min(bits(left), key=self._order(cell))
         rank = self._rank[next(bits(left))]
         equals = itertools.takewhile(lambda position: self._rank[position] == rank, bits(left))
-        return self.wheels[min(equals, key=self._order(cell))]
+        return min(equals, key=self._order(cell))
 
     def _left(self, cell: Cell) -> int:
         """The wheels that no rule refuses; of most cells the first few rules refuse all."""

@@ -9,9 +9,8 @@ from wheel_resolver.core.wheel_rules import WHEEL_RULES
 #: How many of the closest misses a resolution keeps.
 NEAREST = 5
 
-#: What an asker changes most easily, first: of two wheels that one rule refuses, the nearer needs the cheaper change.
-_EASE = ("flash_attn", "glibc", "python", "torch", "cuda", "abi", "provider", "known_broken", "arch", "platform")
-_EASIEST_FIRST = sorted(range(len(WHEEL_RULES)), key=lambda number: _EASE.index(WHEEL_RULES[number].name))
+#: Of two wheels that one rule refuses, the nearer needs the easier change.
+_EASIEST_FIRST = sorted(range(len(WHEEL_RULES)), key=lambda number: WHEEL_RULES[number].ease)
 
 
 def bits(mask: int) -> Iterator[int]:

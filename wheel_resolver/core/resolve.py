@@ -13,15 +13,18 @@ from dataclasses import dataclass, replace
 from packaging.version import Version
 
 from matrix import Arch, Cell
-from matrix.compat import minor_of
+from matrix.compat import Shipped, minor_of
+from wheel_resolver.core.build import Build, Candidate
 from wheel_resolver.core.cell_rules import CELL_RULES, judge_cell
 from wheel_resolver.core.facts import Facts
+from wheel_resolver.core.foreign import unserved
 from wheel_resolver.core.index import Verdicts, WheelIndex
+from wheel_resolver.core.nearest import bits
 from wheel_resolver.core.source_build import SourceBuild, plan_source_build
 from wheel_resolver.core.trust import trust_words
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.core.wheel_checks import reuse_evidence, reuse_window
-from wheel_resolver.core.wheel_rules import WHEEL_RULES
+from wheel_resolver.core.wheel_rules import WHEEL_RULES, WheelRule
 
 FLASH_ATTENTION = "flash_attention_2"
 SDPA = "sdpa"
@@ -38,18 +41,19 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A wheel fits."""
+    """A wheel fits; ``build`` says what it really is, and on what evidence."""
 
     cell: Cell
     reason: str
     wheel: Wheel
+    build: Build
     rejected: Mapping[str, int]
     nearest: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """No wheel fits; ``rule`` decided it and ``backend`` names the SDPA kernel family that runs.
+    """No wheel fits; ``rule`` decided it and ``backend`` names the SDPA kernel family that runs, where that is known.
 
     ``source_build``: what can be compiled instead, where the asker allows that.
     """
@@ -57,7 +61,7 @@ class Fallback:
     cell: Cell
     reason: str
     rule: str
-    backend: str
+    backend: str | None
     rejected: Mapping[str, int]
     nearest: tuple[Rejection, ...]
     source_build: SourceBuild | None = None
@@ -98,17 +102,19 @@ def sdpa_backend(arch: Arch | None, dtype: str | None = None) -> str:
 
 def resolve(cell: Cell, index: WheelIndex) -> Resolution:
     """Answer for one cell."""
-    broken = judge_cell(cell, index.facts, index.policy)
+    elsewhere = unserved(cell, index.facts.compat)
+    broken = None if elsewhere is not None else judge_cell(cell, index.facts, index.policy)
     if broken is not None:
         rule, reason, remedy = broken
         return Unsupported(cell, reason, remedy, rule.name)
     verdicts = index.verdicts(cell)
     nearest = _rejections(cell, index, verdicts)
-    best = index.best(cell)
+    best = index.chosen(cell)
     if best is not None:
-        return Match(
-            cell, _why_match(cell, best, index.facts) + trust_words(best, cell, index), best, verdicts.counts, nearest
-        )
+        reason = _why_match(cell, best, index.facts) + trust_words(best.wheel, cell, index)
+        return Match(cell, reason + _unlisted(cell, index), best.wheel, best.build, verdicts.counts, nearest)
+    if elsewhere is not None:
+        return Fallback(cell, elsewhere, "platform", None, verdicts.counts, nearest)
     rule_name, reason = _why_fallback(cell, index, verdicts.refused, nearest)
     build = None
     if index.policy.source_build:
@@ -119,19 +125,34 @@ def resolve(cell: Cell, index: WheelIndex) -> Resolution:
             build = plan
             reason += f"; the devel recipe compiles {plan.sdist.name} in {plan.builder}"
     backend = sdpa_backend(cell.arch, index.policy.dtype)
+    reason += _unlisted(cell, index)
     return Fallback(cell, reason, rule_name, backend, verdicts.counts, nearest, build)
+
+
+def _unlisted(cell: Cell, index: WheelIndex) -> str:
+    """The end of a reason for a build of torch that is neither listed nor known to be missing."""
+    compat = index.facts.compat
+    if index.policy.installed or cell.platform not in compat.platforms:
+        return ""
+    if compat.shipped(cell.torch, cell.cuda, cell.platform) is not Shipped.UNKNOWN:
+        return ""
+    return (
+        f"; whether PyTorch published torch {cell.torch} for CUDA {cell.cuda} on {cell.platform} is not known to "
+        f"compat.yaml ({compat.as_of})"
+    )
 
 
 def explain(cell: Cell, index: WheelIndex) -> tuple[Rejection, ...]:
     """The full trace: for every wheel that is refused, the first rule that does it, and why."""
-    return tuple(rejection for wheel in index.wheels if (rejection := _first_refusal(cell, wheel, index)) is not None)
+    found = (_first_refusal(cell, candidate, index) for candidate in index.candidates)
+    return tuple(rejection for rejection in found if rejection is not None)
 
 
-def _first_refusal(cell: Cell, wheel: Wheel, index: WheelIndex) -> Rejection | None:
+def _first_refusal(cell: Cell, candidate: Candidate, index: WheelIndex) -> Rejection | None:
     for rule in WHEEL_RULES:
-        detail = rule.check(wheel, cell, index.facts, index.policy)
+        detail = rule.check(candidate, cell, index.facts, index.policy)
         if detail is not None:
-            return Rejection(wheel.filename, rule.name, detail)
+            return Rejection(candidate.wheel.filename, rule.name, detail)
     return None
 
 
@@ -145,35 +166,70 @@ def _rejections(cell: Cell, index: WheelIndex, verdicts: Verdicts) -> tuple[Reje
     return tuple(found)
 
 
-def _why_match(cell: Cell, wheel: Wheel, facts: Facts) -> str:
+def _why_match(cell: Cell, best: Candidate, facts: Facts) -> str:
+    name, build = best.wheel.name, best.build
     gpu = f" and {cell.gpu_text}" if cell.arch else ""
+    driver = f"; its compressed GPU code needs driver {build.driver} or newer" if build.driver else ""
     return (
-        f"flash-attn {wheel.name.version} from {wheel.provider} fits Python {cell.python}, torch {cell.torch}, "
-        f"CUDA {cell.cuda}, ABI {cell.abi}{gpu}{reuse_evidence(wheel.name.torch_minor, cell, facts)}"
+        f"flash-attn {name.version} from {best.wheel.provider} fits Python {cell.python}, torch {cell.torch}, "
+        f"CUDA {cell.cuda}, ABI {cell.abi}{gpu}{driver}{build.caveat}{reuse_evidence(name.torch_minor, cell, facts)}"
     )
 
 
 def _why_fallback(
     cell: Cell, index: WheelIndex, refused: Sequence[int], nearest: tuple[Rejection, ...]
 ) -> tuple[str, str]:
-    """Name the rule that decides: one that refuses every wheel by itself, else that of the nearest miss."""
+    """Name the rule that decides, in these words: one that refuses every wheel that the asker accepts; else one that
+    alone refuses a wheel built for just this cell; else that of the nearest miss."""
     if not index.wheels:
         return "catalogue", "the catalogue holds no wheels"
     if cell.cuda.is_cpu:
         return "cuda", "flash-attn 2 is CUDA code, and this is a CPU build of torch"
-    alone = [rule for rule, mask in zip(WHEEL_RULES, refused, strict=True) if mask == index.all]
-    gpu = next((rule for rule in alone if rule.name == "arch"), None)
-    if gpu is not None:
-        detail = gpu.check(index.wheels[0], cell, index.facts, index.policy)
-        return gpu.name, f"no flash-attn wheel runs on {cell.gpu_text}: {detail}"
+    accepted = index.all
+    for rule, mask in zip(WHEEL_RULES, refused, strict=True):
+        accepted &= ~mask if rule.name in _ASKED else index.all
+        if not accepted:
+            return rule.name, _none_at_all(rule, cell, index)
+    alone = [rule for rule, mask in zip(WHEEL_RULES, refused, strict=True) if not accepted & ~mask]
     if alone:
-        return alone[0].name, _none_at_all(alone[0].name, cell, index)
-    rule_name, torch = nearest[0].rule, minor_of(cell.torch)
+        rule = next((rule for rule in alone if rule.name == "arch"), alone[0])
+        return rule.name, _no_code(rule, cell, index, accepted) or _none_at_all(rule, cell, index)
+    rule_name, detail = _built_for_it(cell, index, refused) or (nearest[0].rule, nearest[0].detail)
+    torch = minor_of(cell.torch)
     if rule_name == "torch":
         place = f"Python {cell.python} with CUDA {cell.cuda.major}"
         return rule_name, f"no flash-attn wheel for torch {torch} fits {place}{_could_be_reused(cell, index)}"
     place = f"Python {cell.python} with torch {torch} and CUDA {cell.cuda.major}"
-    return rule_name, f"no flash-attn wheel fits {place}: the nearest is refused, {nearest[0].detail}"
+    return rule_name, f"no flash-attn wheel fits {place}: the nearest is refused, {detail}"
+
+
+def _no_code(rule: WheelRule, cell: Cell, index: WheelIndex, accepted: int) -> str | None:
+    """Say of a GPU that no accepted wheel serves it; None where another rule refuses them."""
+    if rule.name != "arch":
+        return None
+    versions = " or ".join(map(str, index.policy.flash_attn))
+    of = f" of version {versions}" if versions and accepted != index.all else ""
+    detail = rule.check(index.candidates[next(bits(accepted))], cell, index.facts, index.policy)
+    return f"no flash-attn wheel{of} runs on {cell.gpu_text}: {detail}"
+
+
+#: The rules by which the asker chooses, whatever exists.
+_ASKED = ("flash_attn", "provider")
+#: The rules on what a wheel is, not on what it is for.
+_PROPERTIES = ("known_broken", "label", "driver", "glibc", "arch")
+
+
+def _built_for_it(cell: Cell, index: WheelIndex, refused: Sequence[int]) -> tuple[str, str] | None:
+    """A wheel that is for just this cell, and that one rule on what it is refuses: that rule, and why."""
+    numbers = {rule.name: number for number, rule in enumerate(WHEEL_RULES)}
+    for name in _PROPERTIES:
+        number = numbers[name]
+        only = refused[number]
+        for other, mask in enumerate(refused):
+            only &= index.all if other == number else ~mask
+        if only:
+            return name, index.detail(number, next(bits(only)), cell) or ""
+    return None
 
 
 def _could_be_reused(cell: Cell, index: WheelIndex) -> str:
@@ -185,25 +241,15 @@ def _could_be_reused(cell: Cell, index: WheelIndex) -> str:
     return ""
 
 
-def _none_at_all(rule: str, cell: Cell, index: WheelIndex) -> str:
+def _none_at_all(rule: WheelRule, cell: Cell, index: WheelIndex) -> str:
     """Say what no wheel of the catalogue has: one rule refuses each of them."""
-    if rule == "torch" and cell.torch.is_prerelease:
+    if rule.name == "torch" and cell.torch.is_prerelease:
         return (
             f"torch {cell.torch} is a pre-release, as NGC builds are: its C++ interface is that of no release, and "
             f"flash-attn wheels are for releases; it must come with that build, or be compiled on it"
         )
-    missing = {
-        "platform": f"for {cell.platform}",
-        "cuda": f"for CUDA {cell.cuda.major}",
-        "torch": f"for torch {minor_of(cell.torch)}",
-        "python": f"for Python {cell.python}",
-        "abi": f"for ABI {cell.abi}",
-        "glibc": f"for glibc {index.policy.glibc}",
-        "flash_attn": f"of version {' or '.join(map(str, index.policy.flash_attn))}",
-        "provider": "from a trusted provider",
-        "known_broken": "that is not known to be broken there",
-    }
-    return f"no flash-attn wheel exists {missing[rule]}{_could_be_reused(cell, index) if rule == 'torch' else ''}"
+    reused = _could_be_reused(cell, index) if rule.name == "torch" else ""
+    return f"no flash-attn wheel exists {rule.missing(cell, index.policy)}{reused}"
 
 
 #: Every rule's name, for documentation and tests.

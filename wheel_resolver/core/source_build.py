@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from matrix import Cell
-from matrix.compat import Sdist, minor_of
+from matrix import Cell, CodeFor, Sdist
+from matrix.compat import minor_of
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.wheel_checks import lacks_code
 
@@ -31,11 +31,16 @@ def plan_source_build(cell: Cell, facts: Facts, policy: Policy) -> SourceBuild |
     if not sdists:
         return f"compat.yaml knows no flash-attn source of version {' or '.join(map(str, wanted))}"
     sdist = max(sdists, key=lambda each: each.version)
-    lacking = lacks_code(sdist.version, cell, facts)
     builders = facts.compat.bases.cuda_devel
+    lacking = lacks_code(sdist.version, _compiled(sdist, facts), cell, facts)
     if lacking is None and cell.cuda not in builders:
         lacking = f"compat.yaml knows a CUDA-devel image for CUDA {', '.join(map(str, builders))}, not for {cell.cuda}"
     return lacking or SourceBuild(sdist, builders[cell.cuda].image)
+
+
+def _compiled(sdist: Sdist, facts: Facts) -> CodeFor | None:
+    """What the devel recipe compiles: the archs that this source knows."""
+    return facts.compat.flash_attn.code_in(sdist.version)
 
 
 def _torch_refuses(cell: Cell, facts: Facts) -> str | None:

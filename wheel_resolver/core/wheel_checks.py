@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 from packaging.version import Version
 
-from matrix import Abi, Cell
-from matrix.compat import Reuse, minor_of
+from matrix import Cell, CodeFor, KnownBroken, Reuse
+from matrix.compat import minor_of
+from wheel_resolver.core.build import Candidate
 from wheel_resolver.core.facts import Facts, Policy
-from wheel_resolver.core.wheel import Wheel
-
-_MANYLINUX = re.compile(r"manylinux_(\d{1,3})_(\d{1,3})_")
-
-#: The names that older manylinux tags have in PEP 600.
-_BEFORE_PEP_600 = {
-    "manylinux1_": "manylinux_2_5_",
-    "manylinux2010_": "manylinux_2_12_",
-    "manylinux2014_": "manylinux_2_17_",
-}
+from wheel_resolver.core.names import WheelName
 
 
-def python_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def python_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The wheel is for this CPython; ``abi3`` serves newer ones, but never a free-threaded one."""
-    name, python = wheel.name, cell.python
+    name, python = candidate.wheel.name, cell.python
     if name.python_abi == "abi3":
         oldest = (int(name.python[2]), int(name.python[3:]))
         if python.free_threaded:
@@ -33,32 +23,35 @@ def python_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str |
     return None if built_for == python.tag else f"{built_for} is not {python.tag}"
 
 
-def platform_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def platform_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """One of the wheel's platform tags is Linux (glibc) on this machine."""
     machine = cell.platform.removeprefix("linux_")
-    for tag in wheel.name.platform.split("."):
+    platform = candidate.wheel.name.platform
+    for tag in platform.split("."):
         if tag == cell.platform or (tag.startswith("manylinux") and tag.endswith(f"_{machine}")):
             return None
-    return f"{wheel.name.platform} is not {cell.platform}"
+    return f"{platform} is not {cell.platform}"
 
 
-def cuda_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def cuda_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The CUDA major is torch's (``torch.version.cuda``); the host's toolkit does not matter."""
-    if cell.cuda.is_cpu:
-        return f"cu{wheel.name.cuda} needs a CUDA build of torch"
-    if wheel.name.cuda_major != cell.cuda.major:
-        return f"cu{wheel.name.cuda} is not CUDA {cell.cuda.major}"
-    return None
+    name = candidate.wheel.name
+    if cell.cuda.is_cpu or cell.cuda.is_rocm:
+        return f"cu{name.cuda} needs a CUDA build of torch"
+    return None if name.cuda_major == cell.cuda.major else f"cu{name.cuda} is not CUDA {cell.cuda.major}"
 
 
-def torch_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:
+def torch_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:
     """The torch minor is the cell's, or with ``--reuse measured`` one whose wheels were seen to load on it.
 
-    A pre-release (NGC's ``2.9.0a0+...``) has an interface of its own, between those of two releases.
+    A pre-release (NGC's ``2.9.0a0+...``) has an interface of its own, between those of two releases; a wheel that was
+    built on one is evidence for no release.
     """
     if cell.torch.is_prerelease:
         return f"torch {cell.torch} is a pre-release, as NGC builds are; the wheel is for the release"
-    asked, built_for = minor_of(cell.torch), wheel.name.torch_minor
+    asked, built_for, built_on = minor_of(cell.torch), candidate.wheel.name.torch_minor, candidate.build.torch
+    if built_on is not None and built_on.is_prerelease and built_for == asked:
+        return f"built on torch {built_on}, a pre-release, which says nothing of {asked}"
     if built_for == asked:
         return None
     if reuse_window(built_for, cell, facts) is None:
@@ -87,93 +80,88 @@ def reuse_evidence(wheel_torch: str, cell: Cell, facts: Facts) -> str:
     )
 
 
-def abi_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
-    """The C++ ABI is torch's; a name that does not say follows the official torch build of its own CUDA."""
-    said = wheel.name.abi or _official_abi(wheel, facts)
-    return None if said in {None, cell.abi} else f"ABI {said} is not {cell.abi}"
+def label_true(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+    """Nothing that is known of the wheel contradicts its name: nobody can rely on a wheel that is something else."""
+    return candidate.build.fault
 
 
-def _official_abi(wheel: Wheel, facts: Facts) -> Abi | None:
-    known = facts.compat.torch.get(wheel.name.torch_minor)
-    if known is None:
+def abi_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+    """The C++ ABI is torch's: that of the build that compiled the wheel, not the one that its label claims."""
+    abi, name = candidate.build.abi, candidate.wheel.name
+    if abi is None:
+        return f"its ABI is not known: torch {name.torch_minor} was built with both, and cu{name.cuda} says neither"
+    return None if abi == cell.abi else f"ABI {abi} is not {cell.abi}"
+
+
+def driver_loads(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+    """The host's driver, where it is known, loads the wheel's code."""
+    needed = candidate.build.driver
+    if policy.driver is None or needed is None or policy.driver.reaches(needed):
         return None
-    on_aarch64 = wheel.name.platform.endswith("aarch64")
-    platform = "linux_aarch64" if on_aarch64 else "linux_x86_64"
-    for cuda in known.cuda:
-        if cuda.major == wheel.name.cuda_major and wheel.name.cuda_minor in {None, cuda.minor}:
-            return facts.compat.abi(Version(wheel.name.torch_minor), cuda, platform)
-    return known.abi
+    return f"its compressed GPU code needs driver {needed}, the host has {policy.driver}"
 
 
-def arch_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def arch_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The wheel holds code for the GPU, and its C++ accepts it. On Turing the import works and the call fails."""
-    return lacks_code(wheel.name.flash_attn, cell, facts)
+    return lacks_code(candidate.wheel.name.flash_attn, candidate.build.code, cell, facts)
 
 
-def lacks_code(version: Version, cell: Cell, facts: Facts) -> str | None:
-    """Why a flash-attn version cannot run on the cell's GPU, whoever compiled it; None when it can."""
+def lacks_code(version: Version, code: CodeFor | None, cell: Cell, facts: Facts) -> str | None:
+    """Why a flash-attn version with this machine code cannot run on the cell's GPU; None when it can."""
     if cell.arch is None:
         return None
-    known = facts.compat.flash_attn
-    gate = known.gate(version)
+    gate = facts.compat.flash_attn.gate(version)
     if gate is not None and cell.arch < gate.least:
         return f"flash-attn needs {gate.least} or newer, {cell.gpu_text} is older"
     if gate is not None and gate.most is not None and cell.arch > gate.most:
         return f"flash-attn {version} accepts GPUs up to {gate.most}, not {cell.gpu_text}"
-    code = known.code_in(version)
     if code is not None and not code.serves(cell.arch):
         return f"no code for {cell.gpu_text}: the wheel holds {', '.join(map(str, code.sass))}"
     return None
 
 
-def glibc_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def glibc_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The base image's glibc has the symbols that the wheel needs; without them the import fails.
 
-    A manylinux tag says what it needs; of other wheels, as the official ones are, it was measured.
+    Measured inside official wheels since 2.8.0.post2; else a manylinux tag says it, or the machine that built the
+    wheel, which is the most that it can need.
     """
-    needed = promised_glibc(wheel.name.platform) or facts.compat.flash_attn.glibc_needed(wheel.name.flash_attn)
+    needed = candidate.build.glibc
     if policy.glibc is None or needed is None or policy.glibc >= needed:
         return None
     return f"needs glibc {needed}, the base has {policy.glibc}"
 
 
-def promised_glibc(platform: str) -> Version | None:
-    """The oldest glibc that a set of platform tags promises to run on; None where one of them promises nothing.
-
-    >>> promised_glibc("manylinux_2_24_x86_64.manylinux2014_x86_64"), promised_glibc("linux_x86_64")
-    (<Version('2.17')>, None)
-    """
-    promised = []
-    for tag in platform.split("."):
-        name = next((new + tag.removeprefix(old) for old, new in _BEFORE_PEP_600.items() if tag.startswith(old)), tag)
-        found = _MANYLINUX.match(name)
-        if found is None:
-            return None
-        promised.append(Version(f"{found[1]}.{found[2]}"))
-    return min(promised)
-
-
-def version_fits(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def version_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The flash-attn version is one that the asker accepts."""
-    version = wheel.name.flash_attn
+    version = candidate.wheel.name.flash_attn
     if not policy.flash_attn or any(wanted.contains(version, prereleases=True) for wanted in policy.flash_attn):
         return None
     return f"flash-attn {version} is not {' or '.join(map(str, policy.flash_attn))}"
 
 
-def provider_trusted(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+def provider_trusted(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The provider is one that the asker trusts."""
-    return None if wheel.provider in policy.trust else f"{wheel.provider} is not a trusted provider"
+    provider = candidate.wheel.provider
+    return None if provider in policy.trust else f"{provider} is not a trusted provider"
 
 
-def not_known_broken(wheel: Wheel, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
-    """No known-broken fact matches the wheel on this torch."""
+def not_known_broken(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:
+    """No known-broken fact matches the wheel on this torch, next to what else is installed."""
     for fact in facts.known_broken:
-        if (
-            (fact.torch is None or fact.torch.contains(cell.torch, prereleases=True))
-            and (fact.flash_attn is None or fact.flash_attn.contains(wheel.name.flash_attn, prereleases=True))
-            and fact.wheel_torch in {None, wheel.name.torch_minor}
-            and fact.wheel_python in {None, wheel.name.python.removeprefix("cp").replace("3", "3.", 1)}
-        ):
+        if _matches(fact, candidate.wheel.name, cell, policy):
             return f"known broken: {fact.because} (workaround: {fact.workaround})"
     return None
+
+
+def _matches(fact: KnownBroken, name: WheelName, cell: Cell, policy: Policy) -> bool:
+    return (
+        (fact.torch is None or fact.torch.contains(cell.torch, prereleases=True))
+        and (fact.flash_attn is None or fact.flash_attn.contains(name.flash_attn, prereleases=True))
+        and fact.wheel_torch in {None, name.torch_minor}
+        and fact.wheel_python in {None, name.python.removeprefix("cp").replace("3", "3.", 1)}
+        and all(
+            project in policy.packages and wanted.contains(policy.packages[project], prereleases=True)
+            for project, wanted in fact.installed.items()
+        )
+    )

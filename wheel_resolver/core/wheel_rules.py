@@ -10,13 +10,16 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from matrix import Cell
+from matrix.compat import minor_of
+from wheel_resolver.core.build import Candidate
 from wheel_resolver.core.facts import Facts, Policy
-from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.core.wheel_checks import (
     abi_fits,
     arch_fits,
     cuda_fits,
+    driver_loads,
     glibc_fits,
+    label_true,
     not_known_broken,
     platform_fits,
     provider_trusted,
@@ -25,7 +28,7 @@ from wheel_resolver.core.wheel_checks import (
     version_fits,
 )
 
-Check = Callable[[Wheel, Cell, Facts, Policy], str | None]
+Check = Callable[[Candidate, Cell, Facts, Policy], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,17 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class WheelRule:
-    """A rule on wheels: its name in traces, why it holds, who says so, a wheel that it accepts and one that it refuses.
+    """A rule on wheels: all that any part of the resolver says of it stands in its row.
 
-    The tests judge both examples, and the documentation shows what the refusal says.
+    Attributes:
+        name: in traces and in the JSON.
+        because, source: why it holds, and who says so.
+        accepts, refuses: a wheel of each kind; the tests judge them, and the documentation shows what the refusal says.
+        of_cell, of_wheel: what it looks at: cells and wheels that are equal there are judged once.
+        check: None, or why not.
+        ease: how easily an asker changes what it refuses, 0 the easiest: of two misses the easier is the nearer.
+        short: why no wheel fits, in the words of a table.
+        missing: the wheel that does not exist when it refuses all: ``for torch 2.11``.
     """
 
     name: str
@@ -51,8 +62,11 @@ class WheelRule:
     accepts: Example
     refuses: Example
     of_cell: Callable[[Cell], Hashable]
-    of_wheel: Callable[[Wheel], Hashable]
+    of_wheel: Callable[[Candidate], Hashable]
     check: Check
+    ease: int
+    short: str
+    missing: Callable[[Cell, Policy], str]
 
 
 _GOOD = "flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"
@@ -68,8 +82,11 @@ WHEEL_RULES = (
         ),
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_aarch64.whl"),
         lambda cell: cell.platform,
-        lambda wheel: wheel.name.platform,
+        lambda candidate: candidate.wheel.name.platform,
         platform_fits,
+        ease=9,
+        short="no wheel for this platform",
+        missing=lambda cell, policy: f"for {cell.platform}",  # noqa: ARG005
     ),
     WheelRule(
         "arch",
@@ -78,8 +95,11 @@ WHEEL_RULES = (
         Example(_GOOD),
         Example(_GOOD, "--gpu T4"),
         lambda cell: (cell.arch, cell.gpu),
-        lambda wheel: wheel.name.version,
+        lambda candidate: (candidate.wheel.name.version, candidate.build.code),
         arch_fits,
+        ease=8,
+        short="no wheel runs on this GPU",
+        missing=lambda cell, policy: f"with code for {cell.gpu_text}",  # noqa: ARG005
     ),
     WheelRule(
         "cuda",
@@ -88,8 +108,11 @@ WHEEL_RULES = (
         Example("flash_attn-2.8.3+cu128torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"),
         Example("flash_attn-2.8.3+cu13torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"),
         lambda cell: cell.cuda.major,
-        lambda wheel: wheel.name.cuda,
+        lambda candidate: candidate.wheel.name.cuda,
         cuda_fits,
+        ease=5,
+        short="no wheel for this CUDA",
+        missing=lambda cell, policy: f"for CUDA {cell.cuda.major}",  # noqa: ARG005
     ),
     WheelRule(
         "torch",
@@ -100,8 +123,11 @@ WHEEL_RULES = (
         ),
         Example("flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"),
         lambda cell: cell.torch,
-        lambda wheel: wheel.name.torch_minor,
+        lambda candidate: (candidate.wheel.name.torch_minor, candidate.build.torch),
         torch_fits,
+        ease=4,
+        short="no wheel for this torch",
+        missing=lambda cell, policy: f"for torch {minor_of(cell.torch)}",  # noqa: ARG005
     ),
     WheelRule(
         "python",
@@ -110,8 +136,24 @@ WHEEL_RULES = (
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp39-abi3-linux_x86_64.whl"),
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"),
         lambda cell: cell.python,
-        lambda wheel: (wheel.name.python, wheel.name.python_abi),
+        lambda candidate: (candidate.wheel.name.python, candidate.wheel.name.python_abi),
         python_fits,
+        ease=3,
+        short="no wheel for this Python",
+        missing=lambda cell, policy: f"for Python {cell.python}",  # noqa: ARG005
+    ),
+    WheelRule(
+        "label",
+        "a wheel that is not what its name says is something that nobody asked for",
+        "compat.yaml: flash_attn.recipes; what was found inside the wheel",
+        Example("flash_attn-2.8.3+cu12torch2.6cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"),
+        Example("flash_attn-2.8.3+cu12torch2.6cxx11abiFALSE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"),
+        lambda cell: None,  # noqa: ARG005
+        lambda candidate: candidate.build.fault,
+        label_true,
+        ease=10,
+        short="its wheels are mislabelled",
+        missing=lambda cell, policy: "whose label is right",  # noqa: ARG005
     ),
     WheelRule(
         "abi",
@@ -120,8 +162,24 @@ WHEEL_RULES = (
         Example("flash_attn-2.8.3+cu128torch2.9-cp312-cp312-linux_x86_64.whl"),
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiFALSE-cp312-cp312-linux_x86_64.whl"),
         lambda cell: cell.abi,
-        lambda wheel: (wheel.name.abi, wheel.name.torch_minor, wheel.name.cuda, wheel.name.platform),
+        lambda candidate: (candidate.build.abi, candidate.wheel.name.torch_minor, candidate.wheel.name.cuda),
         abi_fits,
+        ease=6,
+        short="no wheel for this C++ ABI",
+        missing=lambda cell, policy: f"for ABI {cell.abi}",  # noqa: ARG005
+    ),
+    WheelRule(
+        "driver",
+        "v2.8.1 compresses its GPU code (-compress-mode=size), and older drivers cannot unpack that",
+        "compat.yaml: flash_attn.compressed, flash_attn.recipes",
+        Example(_GOOD, "--driver 535.247.01"),
+        Example("flash_attn-2.8.1+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--driver 535.247.01"),
+        lambda cell: None,  # noqa: ARG005
+        lambda candidate: candidate.build.driver,
+        driver_loads,
+        ease=1,
+        short="the wheels need a newer driver",
+        missing=lambda cell, policy: f"for driver {policy.driver}",  # noqa: ARG005
     ),
     WheelRule(
         "glibc",
@@ -131,8 +189,11 @@ WHEEL_RULES = (
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-manylinux_2_28_x86_64.whl", "--glibc 2.31"),
         Example(_GOOD, "--glibc 2.31"),
         lambda cell: None,  # noqa: ARG005
-        lambda wheel: (wheel.name.version, wheel.name.platform),
+        lambda candidate: candidate.build.glibc,
         glibc_fits,
+        ease=2,
+        short="the wheels need a newer glibc",
+        missing=lambda cell, policy: f"for glibc {policy.glibc}",  # noqa: ARG005
     ),
     WheelRule(
         "flash_attn",
@@ -141,8 +202,11 @@ WHEEL_RULES = (
         Example(_GOOD, "--flash-attn >=2.8"),
         Example("flash_attn-2.7.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--flash-attn >=2.8"),
         lambda cell: None,  # noqa: ARG005
-        lambda wheel: wheel.name.version,
+        lambda candidate: candidate.wheel.name.version,
         version_fits,
+        ease=0,
+        short="no wheel of the version asked for",
+        missing=lambda cell, policy: f"of version {' or '.join(map(str, policy.flash_attn))}",  # noqa: ARG005
     ),
     WheelRule(
         "provider",
@@ -151,8 +215,11 @@ WHEEL_RULES = (
         Example(_GOOD),
         Example(_GOOD, provider="someone/else"),
         lambda cell: None,  # noqa: ARG005
-        lambda wheel: wheel.provider,
+        lambda candidate: candidate.wheel.provider,
         provider_trusted,
+        ease=6,
+        short="no wheel from a trusted provider",
+        missing=lambda cell, policy: "from a trusted provider",  # noqa: ARG005
     ),
     WheelRule(
         "known_broken",
@@ -163,7 +230,10 @@ WHEEL_RULES = (
             "flash_attn-2.5.9+cu122torch2.2cxx11abiFALSE-cp312-cp312-linux_x86_64.whl", "--torch 2.2.0 --cuda 12.1"
         ),
         lambda cell: cell.torch,
-        lambda wheel: (wheel.name.version, wheel.name.torch_minor, wheel.name.python),
+        lambda candidate: (candidate.wheel.name.version, candidate.wheel.name.torch_minor, candidate.wheel.name.python),
         not_known_broken,
+        ease=7,
+        short="its wheels are known to be broken",
+        missing=lambda cell, policy: "that is not known to be broken there",  # noqa: ARG005
     ),
 )

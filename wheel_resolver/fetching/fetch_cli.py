@@ -12,8 +12,8 @@ from matrix.cli import say
 from matrix.errors import ExitCode, WheelwrightError
 from wheel_resolver.fetching.fetch import cached, fetch
 from wheel_resolver.fetching.progress import ProgressLine
-from wheel_resolver.lock import read
-from wheel_resolver.locked.pinned import Pinned, add_lock_option, named, pinned_wheels, without_wheel
+from wheel_resolver.locked.pinned import Pinned, fresh, pinned_wheels, without_wheel
+from wheel_resolver.places import add_lock, places
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class _Fetched:
 def main(argv: Sequence[str]) -> int:
     """Run ``fetch`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
-    targets = named(read(options.lock), options.target)
+    targets = fresh(places(options), options.target)
     for target in targets:
         if target.wheel is None and (options.target or target.source_build is not None):
             say(without_wheel(target))
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "2 another digest than the lock's, or usage, 3 network.",
     )
     parser.add_argument("target", nargs="*", metavar="TARGET", help="whose wheels; all where none is named")
-    add_lock_option(parser)
+    add_lock(parser)
     parser.add_argument("--offline", action="store_true", help="open no socket: say what is there")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

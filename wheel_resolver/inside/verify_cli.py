@@ -19,8 +19,10 @@ from wheel_resolver.inside.verify_text import Report, render, to_json
 from wheel_resolver.inside.verifying import Contradiction, contradictions, served
 from wheel_resolver.inside.wheel_inside import Inside, look_inside
 from wheel_resolver.lock import read
-from wheel_resolver.locked.pinned import add_lock_option, pinned_wheels
+from wheel_resolver.locked.inputs import require_fresh
+from wheel_resolver.locked.pinned import pinned_wheels
 from wheel_resolver.locked.watch_cli import shipped_catalogue
+from wheel_resolver.places import add_lock, places
 from wheel_resolver.upstream.source import Mode, load_catalogue
 
 
@@ -32,12 +34,13 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(what, remedy="name a wheel's file, or give --env for the flash-attn of this Python")
     if options.really and not options.env:
         raise UsageError("--import needs --env", remedy="it runs the wheel's code here: say so with both")
-    project = load_project(options.matrix)
+    where = places(options)
+    project = load_project(where.matrix)
     inside = None if options.wheel is None else look_inside(options.wheel)
     found: tuple[Contradiction, ...] = ()
     known: tuple[str, ...] = ()
     if inside is not None:
-        known, digests = provenance(inside, project, options.lock)
+        known, digests = provenance(inside, project, where.lock)
         found = (*contradictions(inside), *digests)
     host = read_host(sys.executable) if options.env else None
     here: LoadsHere | None = None
@@ -70,7 +73,9 @@ def provenance(inside: Inside, project: Project, lock_file: Path) -> tuple[tuple
             known.append(f"the file that {provider} lists")
         else:
             other.append(Contradiction("digest", f"{sha256} (as {provider} lists it)", inside.sha256))
-    for pin in pinned_wheels(read(lock_file).targets.values()) if lock_file.exists() else ():
+    entries = read(lock_file).targets.values() if lock_file.exists() else ()
+    require_fresh((each for each in entries if each.wheel is not None and each.wheel.name == name), project, lock_file)
+    for pin in pinned_wheels(entries):
         if pin.wheel.name == name and pin.wheel.sha256 == inside.sha256:
             known.append(f"locked for {', '.join(pin.targets)}")
         elif pin.wheel.name == name and pin.wheel.sha256 != digests.get(name, ("", ""))[0]:
@@ -108,7 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="SECONDS", help="how long an import may take (180)"
     )
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
-    add_lock_option(parser)
+    add_lock(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -9,8 +9,7 @@ from packaging.tags import Tag, parse_tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from matrix import Abi, Cell, Cuda, Project
-from matrix.compat import CodeFor
+from matrix import Abi, Cell, CodeFor, Cuda, Project
 from matrix.errors import DataError
 from matrix.expand import expand
 from wheel_resolver.core.cell_rules import judge_cell

@@ -6,8 +6,8 @@ import argparse
 import difflib
 import json
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,13 +15,17 @@ from pathlib import Path
 from matrix import Project, load_project
 from matrix.cli import say
 from matrix.document import display_name
-from matrix.errors import DataError, ExitCode
+from matrix.errors import DataError, ExitCode, UsageError
+from wheel_resolver.core.facts import Inspection
 from wheel_resolver.core.wheel import Wheel
-from wheel_resolver.fetching.fetch import fetch_unpinned
+from wheel_resolver.fetching.fetch import fetch, fetch_unpinned
 from wheel_resolver.files import write_atomic
-from wheel_resolver.lock import LOCK_FILE, Lock, dumps, read
-from wheel_resolver.locked.locking import Tools, make_lock
+from wheel_resolver.inside.inspection import at_hand
+from wheel_resolver.lock import Lock, dumps, read
+from wheel_resolver.locked.choosing import Tools
+from wheel_resolver.locked.locking import make_lock
 from wheel_resolver.locked.pinned import pinned_wheels, require_known
+from wheel_resolver.places import add_root, places
 from wheel_resolver.upstream.catalogue import Catalogue
 from wheel_resolver.upstream.source import Mode, load_catalogue
 
@@ -29,14 +33,20 @@ from wheel_resolver.upstream.source import Mode, load_catalogue
 def main(argv: Sequence[str]) -> int:
     """Run ``lock`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
-    project = load_project(options.matrix)
-    path: Path = options.output
+    if options.inspect and (options.check or options.offline):
+        raise UsageError(
+            f"--inspect downloads, and {'--check' if options.check else '--offline'} was given too",
+            remedy="leave one out",
+        )
+    where = places(options)
+    path = where.writable(options.output or where.lock)
+    project = load_project(where.matrix)
     if options.upgrade:
         require_known(options.upgrade, project.matrix.targets)
     before = _text(path)
-    old = None if options.upgrade == [] or not path.exists() else _less(read(path), options.upgrade or ())
-
-    _refuse_strangers(old, project, display_name(path))
+    old = _old(path, lenient=options.upgrade == [])
+    moving: Collection[str] | bool = options.upgrade == [] or tuple(options.upgrade or ())
+    _refuse_strangers(old, moving, project, display_name(path))
     offline = options.offline or (options.check and not options.refresh)
 
     @cache
@@ -49,17 +59,13 @@ def main(argv: Sequence[str]) -> int:
             say(f"note: {note}")
         return loaded.catalogue
 
-    tools = Tools(catalogue, None if offline else _compute, say)
-    lock = make_lock(project, old, tools, upgrade=False)  # what is to be upgraded has no pin left
+    # What a check says must not depend on what the cache of this machine holds.
+    inspect = _unseen if options.check else _inspector(download=options.inspect)
+    lock = make_lock(project, old, Tools(catalogue, None if offline else _compute, say, inspect), upgrade=moving)
     after = dumps(lock)
     changed = before != after
     if changed and not options.check:
-        if _text(path) != before:
-            raise DataError(f"{display_name(path)}: another run wrote it meanwhile", remedy="run this one again")
-        try:
-            write_atomic(path, after)
-        except OSError as error:
-            raise DataError(f"{display_name(path)}: cannot be written: {error.strerror}") from None
+        _write(path, before, after)
     moved = _moved(project, lock, catalogue()) if options.check and options.refresh else None
     if options.json:
         report = _report(path, lock, changed=changed, written=changed and not options.check)
@@ -71,7 +77,43 @@ def main(argv: Sequence[str]) -> int:
         say(f"{display_name(path)} is not what would be written: run `python -m wheel_resolver lock`")
         return ExitCode.NEGATIVE
     say(f"{display_name(path)}: {'written' if changed else 'unchanged'}")
-    return ExitCode.NEGATIVE if moved is not None and moved.attention else ExitCode.OK
+    return ExitCode.NEGATIVE if moved and moved.attention else ExitCode.OK
+
+
+def _old(path: Path, *, lenient: bool) -> Lock | None:
+    """The lock as it is; one that cannot be read is as good as none where every target is decided anew."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except DataError:
+        if lenient:
+            return None
+        raise
+
+
+def _write(path: Path, before: str, after: str) -> None:
+    if _text(path) != before:
+        raise DataError(f"{display_name(path)}: another run wrote it meanwhile", remedy="run this one again")
+    try:
+        write_atomic(path, after)
+    except OSError as error:
+        raise DataError(f"{display_name(path)}: cannot be written: {error.strerror}") from None
+
+
+def _unseen(wheel: Wheel) -> Inspection | None:  # noqa: ARG001 - stands where an inspector would
+    return None
+
+
+def _inspector(*, download: bool) -> Callable[[Wheel], Inspection | None]:
+    """Look into wheels whose bytes are at hand: in the cache, or in a provider's folder; ``download``: in all."""
+
+    def inspect(wheel: Wheel) -> Inspection | None:
+        if wheel.sha256 is not None and (download or wheel.url.startswith("file:")):
+            fetch(wheel.url, wheel.sha256, wheel.filename, size=wheel.size)
+        return at_hand(wheel)
+
+    return inspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +134,18 @@ def _moved(project: Project, lock: Lock, now: Catalogue) -> _Moved:
     return _Moved(render(changes), to_json(before, now, changes)["changes"], any(each.attention for each in changes))
 
 
-def _less(lock: Lock, upgrade: Collection[str]) -> Lock:
-    """The lock without the pins of some targets: these are chosen anew."""
-    return Lock({name: target for name, target in lock.targets.items() if name not in upgrade})
-
-
-def _refuse_strangers(old: Lock | None, project: Project, place: str) -> None:
-    """Refuse a pin whose digest is not the one that was known when the snapshot was made.
+def _refuse_strangers(old: Lock | None, moving: Collection[str] | bool, project: Project, place: str) -> None:
+    """Refuse a pin that is to stay, and whose digest is not the one that was known when the snapshot was made.
 
     Raises:
         DataError: the lock was edited by hand, or upstream replaced a file.
     """
     from wheel_resolver.locked.watch_cli import shipped_catalogue  # noqa: PLC0415 - where there is a pin
 
-    pins = pinned_wheels(old.targets.values()) if old is not None else ()
+    kept = [] if old is None or moving is True else [
+        entry for entry in old.targets.values() if not isinstance(moving, bool) and entry.name not in moving
+    ]  # fmt: skip
+    pins = pinned_wheels(kept)
     known = {(wheel.provider, wheel.filename): wheel.sha256 for wheel in shipped_catalogue(project.compat).wheels}
     for pin in pins:
         wheel, users = pin.wheel, " ".join(pin.targets)
@@ -147,7 +187,10 @@ def _report(path: Path, lock: Lock, *, changed: bool, written: bool) -> dict[str
                 "reason": target.reason,
                 "wheel": target.wheel.name if target.wheel else None,
                 "sha256": target.wheel.sha256 if target.wheel else None,
+                "evidence": target.wheel.evidence if target.wheel else None,
                 "source_build": target.source_build.sdist if target.source_build else None,
+                "refused": [asdict(each) for each in target.refused],
+                "inputs": target.inputs,
                 "hash": target.hash(),
             }
             for name, target in lock.targets.items()
@@ -177,8 +220,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TARGET",
         help="move these targets to the best wheels, all where none is named; else what is pinned stays",
     )
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
-    parser.add_argument("--output", type=Path, default=LOCK_FILE, metavar="FILE", help="another lock")
+    parser.add_argument(
+        "--inspect",
+        action="store_true",
+        help="download each wheel that is locked and look into it (else where its bytes are at hand)",
+    )
+    add_root(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="another lock than the one next to the matrix")
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--offline", action="store_true", help="open no socket (--check does not, by itself)")
     network.add_argument(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from matrix import load_project
 from matrix.errors import UsageError
 from matrix.spec import perhaps
-from wheel_resolver.lock import LOCK_FILE, Lock, LockedTarget, LockedWheel
+from wheel_resolver.lock import Lock, LockedTarget, LockedWheel, read
+from wheel_resolver.locked.inputs import require_fresh
+from wheel_resolver.places import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,19 @@ class Pinned:
 
     wheel: LockedWheel
     targets: tuple[str, ...]
+
+
+def fresh(where: Places, names: Sequence[str]) -> tuple[LockedTarget, ...]:
+    """The locked targets of these names, all of them where none is named, as the matrix asks for them today.
+
+    Raises:
+        UsageError: a name is no target's.
+        DataError: an entry was decided from something else.
+    """
+    project = load_project(where.matrix)
+    found = named(read(where.lock), names)
+    require_fresh(found, project, where.lock)
+    return found
 
 
 def named(lock: Lock, names: Sequence[str]) -> tuple[LockedTarget, ...]:
@@ -64,8 +78,3 @@ def without_wheel(target: LockedTarget) -> str:
             f"that pip is set to, by its sha256 {build.sha256}"
         )
     return f"{target.name}: {target.attention}, no wheel: {target.reason}"
-
-
-def add_lock_option(parser: argparse.ArgumentParser) -> None:
-    """Give a verb ``--lock FILE``."""
-    parser.add_argument("--lock", type=Path, default=LOCK_FILE, metavar="FILE", help="another lock")

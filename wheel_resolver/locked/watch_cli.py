@@ -16,8 +16,9 @@ from matrix.cli import say
 from matrix.errors import DataError, ExitCode
 from wheel_resolver.asking.answer import cell_to_json
 from wheel_resolver.lock import Lock, read
-from wheel_resolver.locked.pinned import add_lock_option
+from wheel_resolver.locked.inputs import require_fresh
 from wheel_resolver.locked.watching import Change, compare, settle
+from wheel_resolver.places import add_lock, places
 from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue
 from wheel_resolver.upstream.ladder import TIME
@@ -27,8 +28,10 @@ from wheel_resolver.upstream.source import Mode, list_official, load_catalogue
 def main(argv: Sequence[str]) -> int:
     """Run ``watch`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
-    project = load_project(options.matrix)
-    lock = read(options.lock)
+    where = places(options)
+    project = load_project(where.matrix)
+    lock = read(where.lock)
+    require_fresh(lock.targets.values(), project, where.lock)
     before = shipped_catalogue(project.compat, options.snapshot)
     now, conflicts = _listed_now(project, lock, before)
     changes = (*conflicts, *compare(project, lock, before, now))
@@ -130,8 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare upstream with the lock and the snapshot, and say what changed for us.",
         epilog="Exit codes: 0 nothing to do, 1 something needs attention (marked !), 2 usage or data, 3 network.",
     )
-    add_lock_option(parser)
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
+    add_lock(parser)
     parser.add_argument("--snapshot", type=Path, default=snapshot.SHIPPED, metavar="FILE", help="another snapshot")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

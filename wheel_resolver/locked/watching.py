@@ -25,7 +25,8 @@ from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.resolve import FLASH_ATTENTION, Match, Resolution, resolve
 from wheel_resolver.core.wheel import Release, Wheel
 from wheel_resolver.lock import Lock, LockedTarget, LockedWheel
-from wheel_resolver.locked.locking import Tools, make_lock
+from wheel_resolver.locked.choosing import Tools
+from wheel_resolver.locked.locking import make_lock
 from wheel_resolver.locked.pinned import pinned_wheels
 from wheel_resolver.upstream.catalogue import Catalogue
 

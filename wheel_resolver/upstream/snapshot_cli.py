@@ -22,6 +22,7 @@ from matrix.errors import DataError, ExitCode, NetworkError
 from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.files import write_atomic
+from wheel_resolver.places import Places, add_root, places
 from wheel_resolver.upstream import snapshot
 from wheel_resolver.upstream.catalogue import build_catalogue, without_usual_urls
 from wheel_resolver.upstream.ladder import TIME
@@ -36,7 +37,8 @@ OLDEST = Version("2.6.3")
 def main(argv: Sequence[str]) -> int:
     """Run ``snapshot`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
-    path: Path = options.output
+    where = places(options)
+    path = where.writable(options.output or _shipped(where))
     old = snapshot.read(path) if path.exists() else None
     new, left_out = shipped_form(_listed())
     if not any(release.assets for release in new.releases):
@@ -61,6 +63,13 @@ def main(argv: Sequence[str]) -> int:
         say(f"left out, not a wheel name that we read: {json.dumps(name[:100])}")
     say(f"{display_name(path)}: {_outcome(difference, changed=changed, check=options.check)}")
     return ExitCode.NEGATIVE if options.check and changed else ExitCode.OK
+
+
+def _shipped(where: Places) -> Path:
+    """The snapshot that the checkout ships which is meant."""
+    return (
+        snapshot.SHIPPED if where.root is None else where.root / "wheel_resolver" / "upstream" / snapshot.SHIPPED.name
+    )
 
 
 def _refuse_conflicts(new: Snapshot) -> None:
@@ -135,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         description="List the official releases anew, write the shipped snapshot, and print what has changed.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
-    parser.add_argument("--output", type=Path, default=snapshot.SHIPPED, metavar="FILE", help="another snapshot")
+    add_root(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="another snapshot")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

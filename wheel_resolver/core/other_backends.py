@@ -1,0 +1,48 @@
+"""Attention that is not flash-attn 2 and not torch's own: what each would need on a cell, and why it is not chosen.
+
+None is ever chosen unasked, and none is in a lock: an answer names them, so that nobody has to search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matrix import Cell, Compat
+from matrix.compat import OtherBackend
+from wheel_resolver.core.foreign import unserved
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another backend on a cell. ``can_run``: whether nothing that we know of rules it out there."""
+
+    name: str
+    where: str
+    needs: str
+    can_run: bool
+    why_not: str
+
+
+def others_on(cell: Cell, compat: Compat) -> tuple[Other, ...]:
+    """Every other backend that the facts know, for a cell."""
+    found = []
+    for backend in compat.other_backends:
+        refusal = _refusal(backend, cell, compat)
+        why = f"not chosen unasked: {backend.because}" if refusal is None else refusal
+        found.append(Other(backend.name, backend.where, backend.needs, refusal is None, why))
+    return tuple(found)
+
+
+def _refusal(backend: OtherBackend, cell: Cell, compat: Compat) -> str | None:
+    if cell.arch is None or cell.cuda.is_cpu:
+        return "it is CUDA code"
+    if unserved(cell, compat) is not None:
+        return f"it is for Linux and CUDA, not for {cell.platform} with {cell.cuda}"
+    if cell.arch.major not in backend.archs:
+        majors = ", ".join(f"{major}.x" for major in backend.archs)
+        return f"it has code for compute capability {majors}, not for {cell.gpu_text}"
+    if cell.torch.is_prerelease or not backend.torch.contains(cell.torch):
+        return f"it needs torch {backend.torch}, not {cell.torch}"
+    if cell.cuda < backend.cuda:
+        return f"it needs CUDA {backend.cuda} or newer, not {cell.cuda}"
+    return None
