@@ -11,7 +11,7 @@ from images.baking import build_targets
 from images.bases import MODES
 from images.caches import parse_cache
 from images.engine import find_engine
-from images.planned import Workspace, split_names
+from images.planned import Workspace, load_planned, split_names
 from images.proving import prove_targets
 from images.results import report
 from matrix import COMPRESSIONS, Export
@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Build the targets; the exit status is 1 when one of them is not there, or is not proven."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: secrets must not stay behind
+    names = split_names(args.targets)
+    load_planned(workspace, names)  # an unknown name and a stale lock are refused before anything runs
     engine = find_engine(args.builder)
     options = BuildOptions(
         base=args.base,
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
         packing=_packing(args, workspace.project.matrix.export),
         export=args.export,
     )
-    built = build_targets(workspace, engine, split_names(args.targets), options)
+    built = build_targets(workspace, engine, names, options)
     proofs = prove_targets(workspace, engine, built) if args.smoke else []
     return report(built, proofs, smoked=args.smoke, as_json=args.json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import pathlib
 import pkgutil
@@ -29,6 +30,14 @@ OPTIONAL = {
     "faster-qwen3-tts": ("faster_qwen3_tts.model", "faster_qwen3_tts.streaming", "faster_qwen3_tts.talker_graph"),
 }
 
+# What must not be importable in an image, whatever brought it there.
+FORBIDDEN = (
+    # Hugging Face's kernels. Where flash-attn cannot serve a request for flash_attention_2, transformers 4.57.3 then
+    # downloads a kernel from the hub and uses that: not the locked wheel, and no error (modeling_utils.py,
+    # _check_and_adjust_attn_implementation).
+    "kernels",
+)
+
 
 def _import(name: str) -> str | None:
     """None when the module imports, else what went wrong: an ABI or glibc fault shows here, without a GPU."""
@@ -45,6 +54,11 @@ def unimportable(serve: str) -> dict[str, str]:
     names = [module.name for module in walked if not module.name.endswith("__main__")]
     optional = [module for name, modules in OPTIONAL.items() if _version(name) for module in modules]
     return {name: error for name in (*names, *LAZY, *optional) if (error := _import(name))}
+
+
+def forbidden() -> list[str]:
+    """Those of `FORBIDDEN` that can be imported here."""
+    return [name for name in FORBIDDEN if importlib.util.find_spec(name) is not None]
 
 
 def _version(name: str) -> str | None:
@@ -106,6 +120,7 @@ def main() -> None:
         "import_seconds": round(time.monotonic() - start, 2),
         "warnings": [str(item.message) for item in caught],
         "unmet": _unmet(),
+        "forbidden": forbidden(),
         "unimportable": unimportable("/app/serve"),
         "image": json.loads(pathlib.Path("/app/image.json").read_text(encoding="utf-8")),
         "left_out": [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from images.cloning import clone
 from images.container import TrackedContainer, scratch_volume
 from images.engine import Engine
 from images.hardening import check_hardened
+from images.inside import FORBIDDEN
 from images.planned import Planned, Workspace, load_planned
 from images.render import LABEL_PREFIX, labels
 from images.results import Built, Proof
 from images.wav import read_wav
 from matrix import Arch
 from matrix.errors import WheelwrightError
+from wheel_resolver.inside.inspection import remember_loading
 
 START_S = 180.0  # for imports from a cold disk
 STOP_S = 10.0
@@ -50,6 +52,7 @@ def prove_one(workspace: Workspace, engine: Engine, item: Planned, built: Built)
     try:
         inside = _look_inside(proof, engine, image, log)
         _check_installed(proof, item, inside)
+        check_forbidden(proof, inside["forbidden"])
         _check_labels(proof, item, engine, image, workspace.version)
         check_hardened(proof, engine, image, log)
         _check_trims(proof, item, engine, image, log)
@@ -90,6 +93,9 @@ def _check_installed(proof: Proof, item: Planned, inside: dict[str, Any]) -> Non
     if facts["flash_attn"]:
         error = inside["flash_attn_error"]
         proof.check("flash_attn_2_cuda imports", error is None, error or "")
+        if error is None and (wheel := item.recipe.wheel) is not None:
+            where = f"Python {stack.python}, torch {stack.torch}, CUDA {stack.cuda}"
+            remember_loading(wheel.name, wheel.sha256, where)
     proof.check("SDPA gives numbers", inside.get("sdpa_finite") is True)
     proof.check("image.json is the lock's", inside["image"] == dict(facts))
     proof.check("no warnings on import", not inside["warnings"], "; ".join(inside["warnings"])[:300])
@@ -102,6 +108,16 @@ def _check_installed(proof: Proof, item: Planned, inside: dict[str, Any]) -> Non
         if flash_serves(facts, gpu):
             ran = gpu.get("flash_attn_finite") is True
             proof.check(f"flash-attn runs on {gpu['name']}", ran, gpu.get("flash_attn_error", ""))
+
+
+def check_forbidden(proof: Proof, found: Collection[str]) -> None:
+    """What would replace the locked attention is not there; ``found`` is what the look inside could import of it."""
+    for name in FORBIDDEN:
+        meaning = (
+            f"it is: where flash-attn cannot serve, transformers would use an attention of {name} in silence;"
+            f" take {name}, or what requires it, out of the app's requirements, then `make lock`"
+        )
+        proof.check(f"`{name}` is not importable", name not in found, meaning if name in found else "")
 
 
 def _check_trims(proof: Proof, item: Planned, engine: Engine, image: str, log: Path) -> None:

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Smoke-test the targets' images as they are in the engine now."""
-    engine = find_engine()
     names = split_names(args.targets) or default_targets(workspace.project.matrix.targets)
-    load_planned(workspace, names)  # an unknown name is refused before anything runs
+    load_planned(workspace, names)  # an unknown name and a stale lock are refused before anything runs
+    engine = find_engine()
     built = [_as_built(engine, workspace, name) for name in names]
     return report(built, prove_targets(workspace, engine, built), smoked=True, as_json=args.json)
 

@@ -49,7 +49,12 @@ class Running:
         return {
             "weights": self.facts.weights,
             "device": asdict(self.plan.device),
-            "attention": asdict(self.plan.attention) | {"parts": dict(self.facts.attention)},
+            "attention": asdict(self.plan.attention)
+            | {
+                "parts": {part: found.implementation for part, found in self.facts.attention.items()},
+                "loaded": {part: asdict(found) for part, found in self.facts.attention.items()},
+                "kept_out": [asdict(package) for package in self.facts.kept_out],
+            },
             "dtype": asdict(self.plan.dtypes),
         }
 
@@ -228,6 +233,8 @@ class Service:
         state.begin("load")
         plan = engine.LoadPlan(folder, device, decision, parts)
         facts = chosen.load(plan)
+        for found in facts.kept_out:
+            log.info("%s %s is installed here, and kept out: %s", found.package, found.version, found.because)
         state.begin("warm")
         chosen.warm()
         limits = Limits(min(facts.max_batch, settings.max_batch or facts.max_batch), settings.batch_window_ms / 1000)

@@ -19,6 +19,7 @@ from matrix.shapes import ABI, CAPABILITY, CUDA, DRIVER, NAME, PLATFORM, PYTHON,
 from matrix.spec import (
     Choice,
     Entries,
+    Flag,
     Items,
     Nullable,
     Record,
@@ -67,6 +68,7 @@ _INSPECTION = Record(
         "glibc": Nullable(VERSION),
         "cuda": Nullable(Whole(1, 99)),
         "sass": Nullable(Items(_CODE)),
+        "compressed": Nullable(Flag()),
         "loaded": Nullable(Text()),
     }
 )

@@ -14,7 +14,7 @@ from serve.api import clone, openai, operations, voices
 from serve.api.gate import add_keys
 from serve.api.http import Guard, add_error_handlers
 from serve.api.requests import Requests
-from serve.api.schemas import WITH_KEYS, ErrorAnswer, LanguagesAnswer
+from serve.api.schemas import WITH_KEYS, ErrorAnswer, HealthAnswer, LanguagesAnswer
 from serve.service import Service
 from serve.speech.languages import CODES
 
@@ -68,7 +68,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """200 when requests are taken; 503 before and after, with how far the start is."""
         return _until_ready(service, service.state.snapshot())
 
-    @app.get("/health", responses=not_ready)
+    @app.get("/health", responses={**not_ready, 200: {"model": HealthAnswer}})
     async def health() -> JSONResponse:
         """What runs and why: attention, dtypes, device, weights, image. 503 until ready."""
         return _until_ready(service, service.health())

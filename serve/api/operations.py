@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from serve.api.readings import Scrape, versions
-from serve.api.schemas import WITH_KEYS
+from serve.api.schemas import WITH_KEYS, InfoAnswer
 from serve.checkpoint import model_name
 from serve.inforce import in_force
 from serve.service import Service
@@ -29,7 +29,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         text = await asyncio.to_thread(generate_latest, Scrape(service, tasks=len(asyncio.all_tasks())))
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    @app.get("/info", responses=WITH_KEYS)
+    @app.get("/info", responses={**WITH_KEYS, 200: {"model": InfoAnswer}})
     def info() -> JSONResponse:
         """What this is: image, versions, attention and dtypes with their reasons, settings in force. Always 200."""
         return JSONResponse(describe(service))

@@ -59,7 +59,7 @@ def readings(service: Service) -> Iterator[Metric]:
     if service.running is not None:
         plan, facts = service.running.plan, service.running.facts
         chosen = {"attention": plan.attention.running, "device": plan.device.name, "weights": facts.weights}
-        parts = {f"{part}_attention": name for part, name in facts.attention.items()}
+        parts = {f"{part}_attention": found.implementation for part, found in facts.attention.items()}
         yield InfoMetricFamily("wheelwright_attention", "The attention that runs.", chosen | parts)
         yield from gpu_memory(plan.device.torch)
 

@@ -88,6 +88,59 @@ class ErrorAnswer(BaseModel):
 WITH_KEYS: Final[dict[int | str, dict[str, Any]]] = {status: {"model": ErrorAnswer} for status in (401, 429)}
 
 
+class Rung(BaseModel):
+    """One attention: whether it can run here, and why or why not."""
+
+    name: str
+    available: bool
+    because: str
+
+
+class LoadedPart(BaseModel):
+    """The attention that a part of the loaded model has, read from its layers."""
+
+    implementation: str
+    module: str = Field(description="where the function that the layers call is defined")
+    version: str | None = Field(description="of the installed package that the module is of")
+
+
+class KeptOutPackage(BaseModel):
+    """A package that is installed here, and that the model's packages do not get to see; none in our images."""
+
+    package: str
+    version: str | None
+    because: str
+
+
+class AttentionAnswer(BaseModel):
+    """The attention that was decided and why, all that were looked at, and what was really loaded."""
+
+    running: str
+    because: str
+    rungs: list[Rung]
+    parts: dict[str, str] = Field(description="``implementation`` of each of ``loaded``")
+    loaded: dict[str, LoadedPart] = Field(description="by the part's name")
+    kept_out: list[KeptOutPackage]
+
+
+class HealthAnswer(BaseModel):
+    """What runs and why: these and more fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: str
+    attention: AttentionAnswer
+
+
+class InfoAnswer(BaseModel):
+    """What this is: these and more fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: str
+    attention: AttentionAnswer | None = Field(description="null until the model is loaded")
+
+
 class BatchResult(BaseModel):
     """One item's result: its HTTP status, and audio (a WAV file, base64) or the error."""
 

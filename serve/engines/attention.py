@@ -15,6 +15,8 @@ from serve.image import Attention, Capability
 ATTENTIONS: tuple[Attention, ...] = ("flash_attention_2", "sdpa", "eager")
 HALF = ("float16", "bfloat16")
 AMPERE: Capability = (8, 0)
+#: Jetson TX1, TX2, Xavier, Orin.
+TEGRA: frozenset[Capability] = frozenset({(5, 3), (6, 2), (7, 2), (8, 7)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,14 @@ class FlashFacts:
 
 
 def serves(code: Capability, gpu: Capability) -> bool:
-    """Whether machine code for ``code`` runs on ``gpu``: same major, equal or higher minor (CUDA's rule for cubins)."""
-    return code[0] == gpu[0] and code[1] <= gpu[1]
+    """Whether machine code for ``code`` runs on ``gpu``: same major, equal or higher minor.
+
+    Between desktop GPUs only: a Tegra runs its own code alone, and no desktop GPU runs a Tegra's. Source: CUDA C++
+    Programming Guide, "Binary Compatibility".
+    """
+    if code == gpu:
+        return True
+    return code[0] == gpu[0] and code[1] <= gpu[1] and code not in TEGRA and gpu not in TEGRA
 
 
 def sm(capability: Capability) -> str:

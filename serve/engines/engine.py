@@ -55,20 +55,52 @@ class LoadPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedAttention:
+    """The attention that a part of the loaded model has.
+
+    Args:
+        implementation: what its layers are set to.
+        module: where the function that they call is defined.
+        version: of the installed package that the module is of; None if it is of none.
+    """
+
+    implementation: str
+    module: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOut:
+    """An installed package that the engine's packages would use without being asked, and do not get to see.
+
+    Args:
+        package: its name.
+        version: None if it says none.
+        because: what it would do.
+    """
+
+    package: str
+    version: str | None
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What was loaded.
 
     Args:
         weights: ``random`` when the checkpoint is marked so, else ``released``.
         languages: names of the languages that the model knows, without ``auto``.
-        attention: what each part really uses, by the part's name.
+        attention: what each part really has, by the part's name: read from the loaded model.
+        kept_out: what is installed here, and kept out.
         versions: of the packages that generate.
         max_batch: the most pieces that fit into the memory at once.
     """
 
     weights: Weights
     languages: tuple[str, ...]
-    attention: Mapping[str, str]
+    attention: Mapping[str, LoadedAttention]
+    kept_out: tuple[KeptOut, ...]
     versions: Mapping[str, str]
     max_batch: int
 

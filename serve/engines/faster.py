@@ -17,6 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from serve.engines.engine import LoadPlan, ModelFacts, TooLongError
+from serve.engines.loaded import read_attentions
 from serve.engines.qwen import QwenEngine
 from serve.engines.qwen_run import Run
 from serve.errors import HostError, one_line
@@ -64,7 +65,9 @@ class FasterEngine(QwenEngine):
         except torch.OutOfMemoryError as error:
             what = f"the graphs do not fit: {one_line(error)}"
             raise HostError(what, remedy="free memory, or set WW_ENGINE=qwen") from error
-        return replace(facts, versions={**facts.versions, PACKAGE: VERSION}, max_batch=1)
+        # What captures the graphs gets the loaded layers, and could have set them to something else.
+        attention = read_attentions(self._model.model, plan.attention)
+        return replace(facts, attention=attention, versions={**facts.versions, PACKAGE: VERSION}, max_batch=1)
 
     def _capture(self, plan: LoadPlan) -> Any:
         """The package's own object around our model, its graphs captured."""

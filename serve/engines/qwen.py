@@ -21,6 +21,7 @@ from serve.engines.engine import (
     Piece,
     Prompt,
 )
+from serve.engines.kept_out import find_kept_out
 from serve.engines.qwen_load import Loaded, load_checkpoint
 from serve.engines.qwen_run import Codec, Run, StopRunError
 from serve.errors import StartError, one_line
@@ -66,6 +67,7 @@ class QwenEngine:
             weights=loaded.weights,
             languages=tuple(name for name in languages if name != AUTO),
             attention=loaded.attention,
+            kept_out=find_kept_out(),
             versions=loaded.versions,
             max_batch=self._most_sequences(),
         )

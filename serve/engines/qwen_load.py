@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, Qwen2TokenizerFast
 
 from serve.checkpoint import read_json, weights_of
-from serve.engines.engine import LoadPlan, Weights
+from serve.engines.engine import LoadedAttention, LoadPlan, Weights
+from serve.engines.loaded import check_before, codec_attention, read_attentions
 from serve.engines.precision import apply_dtypes, torch_dtype
 from serve.engines.qwen_package import (
+    AutoFeatureExtractor,
+    Qwen2TokenizerFast,
     Qwen3TTSConfig,
     Qwen3TTSForConditionalGeneration,
     Qwen3TTSModel,
@@ -36,7 +38,7 @@ class Loaded:
 
     model: Any  # a qwen_tts.Qwen3TTSModel, which has no types
     weights: Weights
-    attention: Mapping[str, str]
+    attention: Mapping[str, LoadedAttention]
     versions: Mapping[str, str]
 
 
@@ -45,6 +47,7 @@ def load_checkpoint(plan: LoadPlan) -> Loaded:
 
     Raises:
         SettingsError: the folder holds no such checkpoint, or files of it are missing or broken.
+        HostError: it does not fit into the memory, or the attention that was decided cannot be had.
     """
     config = read_json(plan.folder / "config.json")
     if config.get("tts_model_type") != "base" or config.get("tokenizer_type") != "qwen3_tts_tokenizer_12hz":
@@ -53,6 +56,7 @@ def load_checkpoint(plan: LoadPlan) -> Loaded:
             remedy="use Qwen/Qwen3-TTS-12Hz-0.6B-Base or Qwen/Qwen3-TTS-12Hz-1.7B-Base",
         )
     defaults = read_json(plan.folder / "generation_config.json")
+    check_before(plan.attention)
     try:
         main = _load_main(plan)
         main.load_speech_tokenizer(_load_codec(plan))
@@ -74,11 +78,7 @@ def load_checkpoint(plan: LoadPlan) -> Loaded:
     return Loaded(
         model=model,
         weights=weights_of(config),
-        attention={
-            "talker": main.talker.model.config._attn_implementation,  # noqa: SLF001 - transformers has no public name
-            "code_predictor": main.talker.code_predictor.model.config._attn_implementation,  # noqa: SLF001
-            "codec": main.speech_tokenizer.model.decoder.pre_transformer.config._attn_implementation,  # noqa: SLF001
-        },
+        attention=read_attentions(main, plan.attention),
         versions={name: importlib.metadata.version(name) for name in packages},
     )
 
@@ -114,8 +114,7 @@ def _load_codec(plan: LoadPlan) -> Any:
         folder,
         config=Qwen3TTSTokenizerV2Config.from_pretrained(folder),
         dtype=torch_dtype(plan.dtypes.codec),
-        # qwen-tts never gives its codec flash_attention_2; eager is for those who want to see plain torch.
-        attn_implementation="eager" if plan.attention.running == "eager" else "sdpa",
+        attn_implementation=codec_attention(plan.attention.running),
         device_map={"": plan.device.torch},
         local_files_only=True,
         use_safetensors=True,

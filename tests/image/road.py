@@ -11,17 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.extension import MEMBER, compile_extension
 from tests.packing import members, pack
 
 REPOSITORY = "Dao-AILab/flash-attention"
 WHEEL = "flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"
-# What stands in for the compiled extension: it shows that the file was installed and can be imported, and no more.
-_EXTENSION = b'STAND_IN = "made by a test: no kernels"\n'
 
 
 def make_wheel(folder: Path) -> Path:
-    """A wheel as the official ones are: ``+cu12...`` in the file name, plain ``2.8.3`` in the metadata."""
-    return pack(folder / WHEEL, members({"flash_attn_2_cuda.py": _EXTENSION}, tag="cp311-cp311-linux_x86_64"))
+    """A wheel as the official ones are: ``+cu12...`` in the file name, plain ``2.8.3`` in the metadata.
+
+    Its extension is compiled here, for the Python 3.11 of these tests: it imports, and its kernels are empty.
+    """
+    return pack(
+        folder / WHEEL, members({MEMBER: compile_extension(folder / "extension")}, tag="cp311-cp311-linux_x86_64")
+    )
 
 
 @dataclass

@@ -81,7 +81,9 @@ def test_facts(tiny):
     assert facts.weights == "random"
     assert len(facts.languages) == 10
     assert "auto" not in facts.languages
-    assert facts.attention == {"talker": "sdpa", "code_predictor": "sdpa", "codec": "sdpa"}
+    loaded = {part: found.implementation for part, found in facts.attention.items()}
+    assert loaded == dict.fromkeys(("talker", "code_predictor", "codec", "codec_encoder"), "sdpa")
+    assert facts.kept_out == ()
     assert facts.versions["qwen-tts"] == "0.1.1"
 
 
@@ -95,7 +97,8 @@ def test_a_checkpoint_without_the_mark_counts_as_released(broken):
 def test_eager_is_used_in_every_part(tiny):
     engine = QwenEngine()
     facts = engine.load(plan(tiny, attention="eager"))
-    assert set(facts.attention.values()) == {"eager"}
+    loaded = {(found.implementation, found.module.partition(".")[0]) for found in facts.attention.values()}
+    assert loaded == {("eager", "qwen_tts"), ("eager", "transformers")}  # the codec's encoder is transformers' Mimi
     assert np.isfinite(say(engine)).all()
 
 

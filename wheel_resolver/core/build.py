@@ -85,7 +85,7 @@ def judged(wheel: Wheel, facts: Facts) -> Candidate:
     recipe = recipe_of(wheel, facts)
     build = _unlisted(wheel, facts) if recipe is None else _by_recipe(wheel, recipe, facts)
     seen = facts.inspected.get(wheel.sha256) if wheel.sha256 is not None else None
-    return Candidate(wheel, build if seen is None else _by_bytes(build, seen))
+    return Candidate(wheel, build if seen is None else _by_bytes(build, seen, facts))
 
 
 def recipe_of(wheel: Wheel, facts: Facts) -> BuildRecipe | None:
@@ -160,7 +160,7 @@ def _mislabelled(wheel: Wheel, abi: Abi | None, truth: str) -> str | None:
     return f"labelled ABI FALSE, but {truth}" if wheel.name.abi is Abi.FALSE and abi is Abi.TRUE else None
 
 
-def _by_bytes(build: Build, seen: Inspection) -> Build:
+def _by_bytes(build: Build, seen: Inspection, facts: Facts) -> Build:
     """What was seen stands; what could not be seen stays as it was."""
     made = replace(
         build,
@@ -170,6 +170,8 @@ def _by_bytes(build: Build, seen: Inspection) -> Build:
     )
     if seen.refusal is not None:
         made = replace(made, fault=seen.refusal)
+    if seen.compressed is not None:
+        made = replace(made, driver=facts.compat.flash_attn.compressed_driver if seen.compressed else None)
     if seen.sass is not None:
         made = replace(made, code=CodeFor(seen.sass, None), inferred=())
     return made

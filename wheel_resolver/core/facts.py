@@ -20,6 +20,7 @@ class Inspection:
         glibc: the newest GLIBC symbol version that it needs.
         cuda: the major of the CUDA runtime that it links.
         sass: the GPU code that it holds.
+        compressed: whether that is compressed in the way that older drivers cannot load.
         refusal: what contradicts its name or its recipe: it is not used then.
         loaded: where it was imported, such as ``Python 3.12, torch 2.9.1+cu128``.
     """
@@ -28,6 +29,7 @@ class Inspection:
     glibc: Version | None = None
     cuda: int | None = None
     sass: tuple[Arch, ...] | None = None
+    compressed: bool | None = None
     refusal: str | None = None
     loaded: str | None = None
 

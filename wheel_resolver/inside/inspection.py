@@ -33,17 +33,30 @@ def inspect(path: Path, sha256: str) -> Inspection:
 
     What the file contradicts of its own name is the ``refusal``. A record that cannot be kept costs the next one time.
     """
-    record = path.with_name(path.name + _SUFFIX)
-    if (known := _read(record, sha256)) is not None:
+    if (known := _read(_record(path), sha256)) is not None:
         return known
     try:
         seen = _of(look_inside(path))
     except DataError as error:
         seen = Inspection(refusal=error.what.removeprefix(f"{path}: "))
+    _write(path, sha256, seen)
+    return seen
+
+
+def remember_loading(name: str, sha256: str, where: str) -> None:
+    """Keep, next to a wheel of the cache, that it was imported; ``where``: ``Python 3.12, torch 2.9.1, CUDA 12.8``."""
+    if (path := cached(sha256, name)) is not None:
+        _write(path, sha256, replace(inspect(path, sha256), loaded=where))
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(path.name + _SUFFIX)
+
+
+def _write(path: Path, sha256: str, seen: Inspection) -> None:
     row = {"schema": _SCHEMA, "sha256": sha256, **inspection_row(seen), "refusal": seen.refusal}
     with suppress(OSError):
-        write_atomic(record, json.dumps(row, indent=1) + "\n")
-    return seen
+        write_atomic(_record(path), json.dumps(row, indent=1) + "\n")
 
 
 def _of(inside: Inside) -> Inspection:
@@ -53,6 +66,7 @@ def _of(inside: Inside) -> Inspection:
         glibc=inside.glibc,
         cuda=inside.cuda[0] if len(inside.cuda) == 1 else None,
         sass=inside.sass.archs,
+        compressed=None if inside.sass.archs is None else inside.sass.compressed,
         refusal="; ".join(against) or None,
     )
 

@@ -160,10 +160,10 @@ def refusal(inside: Inside, cell: Cell, index: WheelIndex) -> Refusal | None:
         return Refusal(broken[0].name, broken[1])
     for rejection in explain(cell, index):
         return Refusal(rejection.rule, rejection.detail)
-    return refusal_inside(inside, cell, index.policy)
+    return refusal_inside(inside, cell, index.facts, index.policy)
 
 
-def refusal_inside(inside: Inside, cell: Cell, policy: Policy) -> Refusal | None:
+def refusal_inside(inside: Inside, cell: Cell, facts: Facts, policy: Policy) -> Refusal | None:
     """What the bytes refuse, though every rule on the name accepts."""
     cuda: tuple[int, ...] = inside.cuda
     abi: tuple[Abi, ...] = inside.abi
@@ -173,6 +173,10 @@ def refusal_inside(inside: Inside, cell: Cell, policy: Policy) -> Refusal | None
         return Refusal("cuda", f"links CUDA {', '.join(map(str, cuda))}, not {_major(cell.cuda)}", inside=True)
     if abi and abi != (cell.abi,):
         return Refusal("abi", f"calls torch with ABI {', '.join(abi)}, not {cell.abi}", inside=True)
+    needed = facts.compat.flash_attn.compressed_driver
+    if inside.sass.compressed and policy.driver is not None and not policy.driver.reaches(needed):
+        detail = f"its GPU code is compressed and needs driver {needed}, the host has {policy.driver}"
+        return Refusal("driver", detail, inside=True)
     if (
         inside.sass.archs is not None
         and cell.arch is not None

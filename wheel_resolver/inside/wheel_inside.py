@@ -79,7 +79,8 @@ def _together(found: Sequence[Sass]) -> Sass:
     notes = "; ".join(dict.fromkeys(each.note for each in found)) or "the wheel holds no extension"
     if not found or any(each.archs is None for each in found):
         return Sass(None, notes)
-    return Sass(tuple(sorted({arch for each in found for arch in each.archs or ()})), notes)
+    archs = tuple(sorted({arch for each in found for arch in each.archs or ()}))
+    return Sass(archs, notes, compressed=any(each.compressed for each in found))
 
 
 def unpack_extension(path: Path, folder: Path) -> Path | None:

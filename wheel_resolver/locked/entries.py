@@ -149,6 +149,7 @@ def inspection_row(seen: Inspection) -> dict[str, Any]:
         "glibc": str(seen.glibc) if seen.glibc else None,
         "cuda": seen.cuda,
         "sass": None if seen.sass is None else [arch.capability for arch in seen.sass],
+        "compressed": seen.compressed,
         "loaded": seen.loaded,
     }
 
@@ -192,5 +193,6 @@ def inspection_of(row: Mapping[str, Any]) -> Inspection:
         glibc=Version(row["glibc"]) if row["glibc"] else None,
         cuda=row["cuda"],
         sass=None if row["sass"] is None else tuple(map(Arch.parse, row["sass"])),
+        compressed=row["compressed"],
         loaded=row["loaded"],
     )
