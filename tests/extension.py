@@ -25,6 +25,10 @@ extern "C" PyObject* PyInit_flash_attn_2_cuda() { return PyModule_Create(&module
 extern "C" void call() { int n; cudaGetDeviceCount(&n); c10::detail::torchCheckFail("", "", 0, std::string("x")); }
 __attribute__((section(".nv_fatbin"), used, aligned(8))) static const unsigned char code[] = {%s};
 """
+_C10 = """
+#include <string>
+namespace c10 { namespace detail { void torchCheckFail(const char*, const char*, unsigned, const std::string&) {} } }
+"""
 _MACHINE_CODE, _PTX = 2, 1
 _ONLY_THIS, _COMPRESSED, _PLAIN = 0x100000, 0x8000, 0x11
 
@@ -54,13 +58,15 @@ def compile_extension(folder: Path, *, cuda: int = 12, abi: int = 1, code: bytes
     folder.mkdir(parents=True, exist_ok=True)
     held = fat_binary(OFFICIAL) if code is None else code
     (folder / "cudart.c").write_text("int cudaGetDeviceCount(int* n) { return *n = 0; }")
+    (folder / "c10.cpp").write_text(_C10)
     (folder / "extension.cpp").write_text(_SOURCE % ",".join(map(str, held or b"\0")))
-    runtime, made = folder / f"libcudart{cuda}.so", folder / "extension.so"
-    _run("gcc", "-shared", "-fPIC", f"-Wl,-soname,libcudart.so.{cuda}", str(folder / "cudart.c"), "-o", str(runtime))
-    _run(
-        "g++", "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}", f"-D_GLIBCXX_USE_CXX11_ABI={abi}",
-        str(folder / "extension.cpp"), str(runtime), "-o", str(made),
-    )  # fmt: skip
+    runtime, c10, made = folder / f"libcudart{cuda}.so", folder / "libc10.so", folder / "extension.so"
+    flags = ("-shared", "-fPIC", f"-D_GLIBCXX_USE_CXX11_ABI={abi}")
+    # What is linked here is only there to be named: a real torch has both loaded before the extension is imported.
+    _run("gcc", *flags, f"-Wl,-soname,libcudart.so.{cuda}", str(folder / "cudart.c"), "-o", str(runtime))
+    _run("g++", *flags, "-Wl,-soname,libc10.so", str(folder / "c10.cpp"), "-o", str(c10))
+    include = f"-I{sysconfig.get_path('include')}"
+    _run("g++", *flags, include, str(folder / "extension.cpp"), str(runtime), str(c10), "-o", str(made))
     return made.read_bytes()
 
 

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from matrix import Abi, Arch, Cell, Cuda
+from matrix import Abi, Cell, Cuda
 from matrix.compat import minor_of
 from wheel_resolver.core.cell_rules import judge_cell
 from wheel_resolver.core.foreign import unserved
@@ -38,8 +38,8 @@ class Neighbours:
         self._index = index
         self._beyond = beyond
         self._torches = {minor: place for place, minor in enumerate(index.facts.compat.torch)}
-        self._fitting: dict[tuple[Arch | None, str | None, str], int] = {}
-        self._lists: list[list[tuple[Cell, Wheel]]] = []
+        self._fitting: dict[Hashable, int] = {}
+        self._lists: list[list[_Near]] = []
         self._numbers: dict[Hashable, int] = {}
         self._cheapest: dict[Hashable, list[Alternative]] = {}
 
@@ -62,48 +62,50 @@ class Neighbours:
             replace(each, cell=replace(each.cell, arch=cell.arch, gpu=cell.gpu)) for each in self._cheapest[key]
         )
 
-    def _rank(self, cell: Cell, fitting: list[tuple[Cell, Wheel]]) -> list[Alternative]:
+    def _rank(self, cell: Cell, fitting: list[_Near]) -> list[Alternative]:
         compat = self._index.facts.compat
-        patches = {cell.torch, *(known.patches[-1] for known in compat.torch.values())}
         abi = compat.abi(cell.torch, cell.cuda, cell.platform)
+        step = self._torches[minor_of(cell.torch)]
         # Of each torch minor the newest patch only, and the cell's own; and no CUDA that no release note names.
         changes = [
-            Alternative(_change(cell, near, abi) | self._other_trust(wheel), near, wheel)
-            for near, wheel in fitting
-            if near.torch in patches
-            and (near.cuda == cell.cuda or near.cuda not in compat.torch_facts(near.torch).unannounced)
+            near
+            for near in fitting
+            if (near.newest or near.cell.torch == cell.torch) and (near.announced or near.cell.cuda == cell.cuda)
         ]
         found: list[Alternative] = []
-        for each in sorted(changes, key=lambda each: self._cost(cell, each.cell, each.change)):
+        for near in sorted(changes, key=lambda near: _cost(cell, step, near, abi)):
+            change = _change(cell, near, abi)
             # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
-            if each.change and not any(known.change.items() <= each.change.items() for known in found):
-                found.append(each)
+            if change and not any(known.change.items() <= change.items() for known in found):
+                found.append(Alternative(change, near.cell, near.wheel))
             if len(found) == MOST:
                 break
         return found
 
-    def _other_trust(self, wheel: Wheel) -> dict[str, str]:
-        return {} if wheel.provider in self._index.policy.trust else {"provider": wheel.provider}
-
     def _fitting_on(self, cell: Cell) -> int:
         """The number of the list of cells that have a wheel on this GPU and platform; equal lists have one number."""
-        key = (cell.arch, self._name_that_matters(cell), cell.platform)
+        key = (cell.arch, self._of_gpu(cell), cell.platform)
         if key not in self._fitting:
             found = list(self._search(cell))
-            content = tuple((near.python, near.torch, near.cuda, near.abi, wheel.url) for near, wheel in found)
+            content = tuple(
+                (near.cell.python, near.cell.torch, near.cell.cuda, near.cell.abi, near.wheel.url) for near in found
+            )
             self._fitting[key] = self._numbers.setdefault(content, len(self._lists))
             if self._fitting[key] == len(self._lists):
                 self._lists.append(found)
         return self._fitting[key]
 
-    def _name_that_matters(self, cell: Cell) -> str | None:
-        """The GPU's name where it decides more than its architecture: which drivers know it, and in which machines."""
-        return cell.gpu if cell.gpu in self._index.facts.compat.gpu_facts else None
+    def _of_gpu(self, cell: Cell) -> Hashable:
+        """What a GPU's name decides more than its architecture: its machines, and the drivers that know it."""
+        if cell.arch is None:
+            return None
+        known = self._index.facts.compat.like(cell.gpu, cell.arch)
+        return tuple(known) if self._index.policy.driver else tuple({gpu.platforms for gpu in known})
 
-    def _search(self, cell: Cell) -> Iterator[tuple[Cell, Wheel]]:
+    def _search(self, cell: Cell) -> Iterator[_Near]:
         """Every cell of this GPU and platform, built as PyTorch builds it, that has a wheel."""
         compat, policy = self._index.facts.compat, self._index.policy
-        for known in compat.torch.values():
+        for step, known in enumerate(compat.torch.values()):
             for torch, cuda in itertools.product(known.patches, known.cuda):
                 if not compat.ships(torch, cuda, cell.platform):
                     continue
@@ -113,34 +115,64 @@ class Neighbours:
                     if number == 0 and judge_cell(near, self._index.facts, policy) is not None:
                         break  # each of its Pythons exists: what refuses one refuses all
                     if (wheel := self._index.best(near) or self._untrusted.best(near)) is not None:
-                        yield near, wheel
+                        provider = None if wheel.provider in policy.trust else wheel.provider
+                        yield _Near(
+                            near, wheel, provider, step, torch == known.patches[-1], cuda not in known.unannounced
+                        )
 
-    def _cost(self, cell: Cell, near: Cell, change: Mapping[str, str]) -> tuple[object, ...]:
-        """Order by: how many axes change, how dear they are, how far they move; newer first at equal distance."""
-        steps = self._torches[minor_of(near.torch)] - self._torches[minor_of(cell.torch)]
-        python = near.python.minor - cell.python.minor
-        cuda = _tenths(near.cuda) - _tenths(cell.cuda)
-        return (
-            len(change),
-            ("provider" in change, "cuda" in change, "torch" in change, "python" in change),
-            abs(steps),
-            abs(python),
-            abs(cuda),
-            (-steps, -python, -cuda),
-            near.python.free_threaded,
-        )
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """A cell that has a wheel.
+
+    ``provider``: the wheel's, where the question does not trust it. ``step``: the place of its torch minor. ``newest``:
+    whether its torch is the newest patch. ``announced``: whether a release note names its CUDA build.
+    """
+
+    cell: Cell
+    wheel: Wheel
+    provider: str | None
+    step: int
+    newest: bool
+    announced: bool
+
+
+def _cost(cell: Cell, step: int, other: _Near, official: Abi) -> tuple[object, ...]:
+    """Order by: how many axes change, how dear they are, how far they move; newer first at equal distance.
+
+    Spells nothing: of many neighbours only the first few become a change.
+    """
+    near = other.cell
+    axes = (
+        other.provider is not None,
+        near.cuda != cell.cuda,
+        near.torch != cell.torch,
+        near.python != cell.python,
+    )
+    steps = other.step - step
+    python = near.python.minor - cell.python.minor
+    cuda = _tenths(near.cuda) - _tenths(cell.cuda)
+    return (
+        sum(axes) + (cell.abi not in {near.abi, official}),
+        axes,
+        abs(steps),
+        abs(python),
+        abs(cuda),
+        (-steps, -python, -cuda),
+        near.python.free_threaded,
+    )
 
 
 def _tenths(cuda: Cuda) -> int:
     return (cuda.major or 0) * 10 + (cuda.minor or 0)
 
 
-def _change(cell: Cell, near: Cell, official: Abi) -> dict[str, str]:
-    """The axes in which two cells differ.
+def _change(cell: Cell, other: _Near, official: Abi) -> dict[str, str]:
+    """The axes in which two cells differ, and the provider where another must be trusted.
 
     The ABI follows from the others, unless the asker gave one that no official build of the cell has.
     """
-    change = {}
+    change, near = {}, other.cell
     if near.python != cell.python:
         change["python"] = str(near.python)
     if near.torch != cell.torch:
@@ -149,4 +181,6 @@ def _change(cell: Cell, near: Cell, official: Abi) -> dict[str, str]:
         change["cuda"] = str(near.cuda)
     if cell.abi not in {near.abi, official}:
         change["abi"] = str(near.abi)
+    if other.provider is not None:
+        change["provider"] = other.provider
     return change

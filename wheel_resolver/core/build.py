@@ -12,6 +12,7 @@ A yes on inferred SASS is given and marked: who calls the kernel tries it in a c
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -19,6 +20,7 @@ from packaging.version import Version
 
 from matrix import Abi, BuildRecipe, CodeFor, Driver
 from wheel_resolver.core.facts import Facts, Inspection
+from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.wheel import Wheel
 
 _MANYLINUX = re.compile(r"manylinux_(\d{1,3})_(\d{1,3})_")
@@ -82,10 +84,83 @@ class Candidate:
 
 def judged(wheel: Wheel, facts: Facts) -> Candidate:
     """Put together what is known of a wheel."""
-    recipe = recipe_of(wheel, facts)
-    build = _unlisted(wheel, facts) if recipe is None else _by_recipe(wheel, recipe, facts)
-    seen = facts.inspected.get(wheel.sha256) if wheel.sha256 is not None else None
-    return Candidate(wheel, build if seen is None else _by_bytes(build, seen, facts))
+    return Judge(facts).judge(wheel)
+
+
+class Judge:
+    """Puts together what is known of wheels; what depends on a version alone is looked up once."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._versions: dict[str, _OfVersion] = {}
+        self._abis: dict[Hashable, Abi | None] = {}
+
+    def judge(self, wheel: Wheel) -> Candidate:
+        """What a wheel really is."""
+        recipe = recipe_of(wheel, self._facts)
+        build = self._unlisted(wheel) if recipe is None else self._by_recipe(wheel, recipe)
+        seen = self._facts.inspected.get(wheel.sha256) if wheel.sha256 is not None else None
+        return Candidate(wheel, build if seen is None else _by_bytes(build, seen, self._facts))
+
+    def _by_recipe(self, wheel: Wheel, recipe: BuildRecipe) -> Build:
+        name, known = wheel.name, self._facts.compat.flash_attn
+        torch = recipe.torch[name.torch_minor]
+        cuda = torch.cuda.get(name.cuda_major)
+        abi: Abi | None = Abi.TRUE
+        if name.abi is not Abi.TRUE:
+            unknown = cuda is None or torch.version.is_prerelease
+            abi = None if unknown or cuda is None else self._facts.compat.abi(torch.version, cuda, name.platform)
+        return Build(
+            evidence=Evidence.RECIPE,
+            torch=torch.version,
+            abi=abi,
+            fault=_mislabelled(
+                wheel, abi, f"it was built with torch {torch.version} for CUDA {cuda}, whose ABI is TRUE"
+            ),
+            code=known.code_compiled(recipe, name.cuda_major),
+            glibc=self._version(name).glibc or known.runners[recipe.runner],
+            driver=known.compressed_driver if recipe.compressed else None,
+        )
+
+    def _unlisted(self, wheel: Wheel) -> Build:
+        """A wheel of another provider, or one that was uploaded to its tag later."""
+        name, known = wheel.name, self._facts.compat.flash_attn
+        version, later = self._version(name), known.later_uploads.glibc
+        key = (name.torch_minor, name.cuda, name.platform)
+        if key not in self._abis:
+            self._abis[key] = _only_abi(wheel, self._facts)
+        abi = Abi.TRUE if name.abi is Abi.TRUE else self._abis[key]
+        tagged = known.recipes.get(wheel.tag) if wheel.provider == known.repository else None
+        return Build(
+            evidence=Evidence.LABEL,
+            torch=None,
+            abi=abi,
+            fault=_mislabelled(wheel, abi, f"every build of torch {name.torch_minor} has ABI TRUE"),
+            code=version.code,
+            glibc=promised_glibc(name.platform) or max(version.glibc or later, later),
+            driver=known.compressed_driver if version.compressed or (tagged and tagged.compressed) else None,
+            inferred=("SASS",),
+        )
+
+    def _version(self, name: WheelName) -> _OfVersion:
+        if name.version not in self._versions:
+            known = self._facts.compat.flash_attn
+            recipe = known.recipes.get(f"v{name.version}")
+            self._versions[name.version] = _OfVersion(
+                known.code_in(name.flash_attn),
+                known.glibc_measured(name.flash_attn),
+                recipe is not None and recipe.compressed,
+            )
+        return self._versions[name.version]
+
+
+@dataclass(frozen=True, slots=True)
+class _OfVersion:
+    """What was found inside the official wheels of a version, and whether its source compresses GPU code."""
+
+    code: CodeFor | None
+    glibc: Version | None
+    compressed: bool
 
 
 def recipe_of(wheel: Wheel, facts: Facts) -> BuildRecipe | None:
@@ -101,44 +176,6 @@ def recipe_of(wheel: Wheel, facts: Facts) -> BuildRecipe | None:
     if recipe is None or name.python not in recipe.pythons or name.python != name.python_abi:
         return None
     return recipe if name.torch_minor in recipe.torch and name.cuda_major in recipe.toolkits else None
-
-
-def _by_recipe(wheel: Wheel, recipe: BuildRecipe, facts: Facts) -> Build:
-    name, known = wheel.name, facts.compat.flash_attn
-    torch = recipe.torch[name.torch_minor]
-    cuda = torch.cuda.get(name.cuda_major)
-    abi: Abi | None = Abi.TRUE
-    if name.abi is not Abi.TRUE:
-        unknown = cuda is None or torch.version.is_prerelease
-        abi = None if unknown or cuda is None else facts.compat.abi(torch.version, cuda, name.platform)
-    return Build(
-        evidence=Evidence.RECIPE,
-        torch=torch.version,
-        abi=abi,
-        fault=_mislabelled(wheel, abi, f"it was built with torch {torch.version} for CUDA {cuda}, whose ABI is TRUE"),
-        code=known.code_compiled(recipe, name.cuda_major),
-        glibc=known.glibc_measured(name.flash_attn) or known.runners[recipe.runner],
-        driver=known.compressed_driver if recipe.compressed else None,
-    )
-
-
-def _unlisted(wheel: Wheel, facts: Facts) -> Build:
-    """A wheel of another provider, or one that was uploaded to its tag later."""
-    name, known = wheel.name, facts.compat.flash_attn
-    abi = Abi.TRUE if name.abi is Abi.TRUE else _only_abi(wheel, facts)
-    measured = known.glibc_measured(name.flash_attn)
-    sources = {wheel.tag if wheel.provider == known.repository else "", f"v{name.version}"}
-    compressed = any(tag in known.recipes and known.recipes[tag].compressed for tag in sources)
-    return Build(
-        evidence=Evidence.LABEL,
-        torch=None,
-        abi=abi,
-        fault=_mislabelled(wheel, abi, f"every build of torch {name.torch_minor} has ABI TRUE"),
-        code=known.code_in(name.flash_attn),
-        glibc=promised_glibc(name.platform) or max(measured or known.later_uploads.glibc, known.later_uploads.glibc),
-        driver=known.compressed_driver if compressed else None,
-        inferred=("SASS",),
-    )
 
 
 def _only_abi(wheel: Wheel, facts: Facts) -> Abi | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from matrix import Cell
 from matrix.compat import minor_of
-from wheel_resolver.core.build import Candidate, judged
+from wheel_resolver.core.build import Candidate, Judge
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.nearest import bits, closest_misses
 from wheel_resolver.core.wheel import Wheel
@@ -46,7 +46,7 @@ class WheelIndex:
         self.facts = facts
         self.policy = policy
         self.wheels: Sequence[Wheel] = sorted(wheels, key=self._choice)
-        self.candidates: Sequence[Candidate] = [judged(wheel, facts) for wheel in self.wheels]
+        self.candidates: Sequence[Candidate] = list(map(Judge(facts).judge, self.wheels))
         self._rank = self._ranks()
         self.all = (1 << len(self.wheels)) - 1
         self._groups = [self._group(rule) for rule in WHEEL_RULES]

@@ -13,6 +13,7 @@ from pathlib import Path
 from matrix import Project, load_project
 from matrix.errors import ExitCode, UsageError
 from wheel_resolver.asking.host import read_host
+from wheel_resolver.inside.inspection import remember_loading
 from wheel_resolver.inside.loading import TIMEOUT_S
 from wheel_resolver.inside.loads_here import LoadsHere, installed_loads, wheel_loads
 from wheel_resolver.inside.verify_text import Report, render, to_json
@@ -46,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     here: LoadsHere | None = None
     if host is not None and inside is not None:
         here = wheel_loads(inside, host, project, really=options.really, timeout_s=options.timeout)
+        if options.really and here.loads and host.torch is not None:
+            where_loaded = f"Python {host.python}, torch {host.torch.version}"
+            remember_loading(inside.path.name, inside.sha256, where_loaded)
     elif host is not None:
         loaded = load_catalogue(
             project.compat,
