@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
         cache_from=tuple(map(parse_cache, args.cache_from)),
         cache_to=tuple(map(parse_cache, args.cache_to)),
         packing=_packing(args, workspace.project.matrix.export),
-        export=args.export,
+        export=None if args.export is None else workspace.writable(args.export),
     )
     built = build_targets(workspace, engine, names, options)
     proofs = prove_targets(workspace, engine, built) if args.smoke else []

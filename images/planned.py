@@ -18,6 +18,7 @@ from matrix.errors import DataError, UsageError
 from wheel_resolver import lock
 from wheel_resolver.lock import LockedTarget
 from wheel_resolver.locked.inputs import require_fresh
+from wheel_resolver.places import Places
 
 DEFAULT_TIER = "default"
 REGISTRY_VARIABLE = "REGISTRY"  # names the repository that tags are put under
@@ -56,6 +57,14 @@ class Workspace:
     def named_root(self) -> Path | None:
         """The folder, where it is another than this checkout: a command that is told must name it."""
         return None if self.root == _OWN_ROOT else self.root
+
+    def writable(self, path: Path) -> Path:
+        """A path that a command may write: below the folder, where it is another than this checkout.
+
+        Raises:
+            UsageError: it lies outside.
+        """
+        return Places(self.named_root, self.matrix_file, self.lock_file).writable(path)
 
     @property
     def build(self) -> Path:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     engine = ensure_engine(assume_yes=args.yes)
     built = build_targets(workspace, engine, [args.target])
     proofs = prove_targets(workspace, engine, built)
-    out = (args.out or workspace.root / "out").resolve()
+    out = workspace.writable(args.out or workspace.root / "out").resolve()
     out.mkdir(parents=True, exist_ok=True)
     rows = [as_row(item, proof) for item, proof in zip(built, [*proofs, None], strict=False)]
     (out / "report.json").write_text(json.dumps({"schema": 1, "targets": rows}, indent=1) + "\n", encoding="utf-8")

@@ -179,6 +179,12 @@ def _check_gpus(document: Document, at: KeyPath, row: Mapping[str, Any], compat:
         if name is None:
             raise _unknown(document, keys, gpu, compat.gpus)
         arch: Arch = compat.gpus[name]
+        if row["platform"] not in compat.gpu_facts[name].platforms:
+            raise document.error(
+                keys,
+                f"no {row['platform']} machine has {name}",
+                remedy=f"it comes with: {_join(compat.gpu_facts[name].platforms)}",
+            )
         if code is not None and not code.serves(arch):
             raise document.error(
                 keys,

@@ -129,11 +129,24 @@ def load_compat(path: Path) -> Compat:
     """
     document = read_document(path)
     data = read(document, SPEC)
+    _check_torch(document, data["torch"])
     _check_recipes(document, data["flash_attn"])
     try:
         return _build(data)
     except InvalidSpecifier as error:
         raise document.error((), str(error)) from None
+
+
+def _check_torch(document: Document, rows: Mapping[str, Any]) -> None:
+    """A CUDA build is announced, or not, or known to be missing: one of them."""
+    for minor, row in rows.items():
+        for index, cuda in enumerate(row.get("cuda_unannounced", ())):
+            if cuda in row["cuda"]:
+                raise document.error(
+                    ("torch", minor, "cuda_unannounced", index),
+                    f"{cuda!r} stands in cuda, too",
+                    remedy="leave it where the release notes have it: in cuda",
+                )
 
 
 def _check_recipes(document: Document, row: Mapping[str, Any]) -> None:

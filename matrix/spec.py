@@ -96,8 +96,13 @@ Spec = Union[Text, Choice, Flag, Whole, Items, Entries, Record, Nullable]  # noq
 
 
 def perhaps(word: str, known: Iterable[str]) -> str:
-    """Say ``; perhaps you meant 'x'`` when something known is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """Say ``; perhaps you meant 'x'`` when something known is near, else nothing.
+
+    For misspelt words: what has other numbers is another version or another generation, and never a hint.
+    """
+    numbers = re.findall(r"\d+", word)
+    alike = [name for name in known if re.findall(r"\d+", name) == numbers]
+    near = difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
     return f"; perhaps you meant {near[0]!r}" if near else ""
 
 

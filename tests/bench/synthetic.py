@@ -46,7 +46,8 @@ def all_cells(compat: Compat) -> list[Cell]:
     return [
         Cell(python, torch, cuda, abi, arch, gpu, platform)
         for platform, known in itertools.product(compat.platforms, compat.torch.values())
-        for torch, cuda, python in itertools.product(known.patches, known.cuda, known.python)
+        for torch, cuda in itertools.product(known.patches, known.cuda)
         if compat.ships(torch, cuda, platform)
+        for python in compat.pythons(torch)
         for abi, (gpu, arch) in itertools.product(Abi, compat.gpus.items())
     ]

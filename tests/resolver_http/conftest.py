@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.extension import compile_extension
+from tests.packing import members, pack
 from wheel_resolver.upstream import snapshot
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -106,6 +109,21 @@ def known() -> list[dict[str, Any]]:
         }
         for release in snapshot.read().releases
     ]
+
+
+@pytest.fixture(scope="session")
+def whole_wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """The bytes of a wheel for Python 3.12 that is what its name says: locking looks into it."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    folder = tmp_path_factory.mktemp("wheel")
+    extension = {"flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so": compile_extension(folder)}
+
+    def packed(name: str) -> bytes:
+        version = name.split("-")[1].partition("+")[0]
+        return pack(folder / name, members(extension, version=version, tag="cp312-cp312-linux_x86_64")).read_bytes()
+
+    return packed
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +204,10 @@ def test_two_digests_of_one_name_leave_another_provider_out(space: Space, capsys
 
 
 @pytest.mark.parametrize("kind", ["index", "folder"])
-def test_its_wheels_flow_into_the_lock(space: Space, capsys: pytest.CaptureFixture[str], kind: str) -> None:
-    content = b"a wheel of somebody else"
+def test_its_wheels_flow_into_the_lock(
+    space: Space, capsys: pytest.CaptureFixture[str], whole_wheel: Callable[[str], bytes], kind: str
+) -> None:
+    content = whole_wheel(COMMUNITY)
     sha256 = hashlib.sha256(content).hexdigest()
     if kind == "index":
         row = space.index(f"/files/{COMMUNITY.replace('+', '%2B')}")
@@ -219,12 +222,33 @@ def test_its_wheels_flow_into_the_lock(space: Space, capsys: pytest.CaptureFixtu
     wheel = lock.read(path).targets["a10g"].wheel
     assert wheel is not None
     assert (wheel.provider, wheel.sha256, wheel.digest, wheel.tag) == ("page", sha256, "computed", kind)
+    assert wheel.evidence == "inspected"
     assert run(lambda: cli.main([*command, "--check"])) == 0
     space.matrix.write_text((DATA_DIR / "matrix.yaml").read_text(encoding="utf-8"))  # not opted in any more
     assert run(lambda: cli.main(command)) == 0, capsys.readouterr().err
     again = lock.read(path).targets["a10g"].wheel
     assert again is not None
     assert again.provider == OFFICIAL
+
+
+@pytest.mark.parametrize("kind", ["index", "folder"])
+def test_what_is_no_wheel_inside_is_refused_in_the_lock(
+    space: Space, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    if kind == "index":
+        row = space.index(f"/files/{COMMUNITY.replace('+', '%2B')}")
+        space.upstream.pages[f"/files/{COMMUNITY.replace('+', '%2B')}"] = (200, {}, b"a wheel of somebody else")
+    else:
+        (space.folder / COMMUNITY).write_bytes(b"a wheel of somebody else")
+        row = "name: page, kind: folder, path: ."
+    space.trust(row, f"name: upstream, kind: github, repository: {OFFICIAL}")
+    path = space.folder / "lock.yaml"
+    assert run(lambda: cli.main(["lock", "--matrix", str(space.matrix), "--output", str(path)])) == 0
+    assert f"{COMMUNITY} is refused: not a whole wheel" in capsys.readouterr().err
+    target = lock.read(path).targets["a10g"]
+    assert target.wheel is not None
+    assert target.wheel.provider == OFFICIAL
+    assert [each.name for each in target.refused] == [COMMUNITY]
 
 
 def test_a_question_may_name_its_providers(space: Space, capsys: pytest.CaptureFixture[str]) -> None:

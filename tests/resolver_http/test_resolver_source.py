@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -164,12 +165,12 @@ def test_the_command_tells_where_it_looked(
 
 
 def test_an_unpinned_wheel_is_fetched_once_to_lock_it(
-    upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_wheel: Callable[[str], bytes]
 ) -> None:
     monkeypatch.setenv("WHEELWRIGHT_CACHE", str(tmp_path))
     name = NEW.replace("cp311", "cp312")
     serve(upstream, name, digest=None, browser_download_url=f"{upstream.url}/w.whl")
-    upstream.pages["/w.whl"] = (200, {}, b"a wheel")
+    upstream.pages["/w.whl"] = (200, {}, whole_wheel(name))
     path = tmp_path / "lock.yaml"
     for _ in range(2):
         assert cli.main(["lock", "--output", str(path)]) == 0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrix import DATA_DIR, Cuda, load_project
+from matrix import DATA_DIR, Cuda, Driver, load_project
 from matrix.__main__ import main
 from matrix.compat_file import load_compat
 from matrix.errors import DataError, ExitCode
@@ -52,7 +52,7 @@ def test_the_real_matrix() -> None:
 
 def test_the_real_facts() -> None:
     compat = load_project().compat
-    assert compat.driver_floor(Cuda.parse("12.8")) == "525.60.13"
+    assert compat.driver_floor(Cuda.parse("12.8")) == Driver(525, 60, 13)
     assert compat.driver_floor(Cuda.parse("cpu")) is None
     assert compat.origins["pytorch_wheels"] == "https://download.pytorch.org/whl"
     assert str(compat.bases.bootstrap["bookworm"]) == "3.11"
@@ -92,9 +92,9 @@ MISTAKES = [
     ("gpu without code", 'cuda: "12.8"\n    platform: linux_x86_64\n    gpus: [T4]',
      'cuda: "12.8"\n    platform: linux_aarch64\n    gpus: [T4]', "targets.t4.gpus[0]", "has no code for T4 (sm_75)"),
     ("cpu with a gpu", "    gpus: []\n", "    gpus: [T4]\n", "targets.cpu.gpus", "a cpu target runs on no GPU"),
-    ("stale exclusion", 'torch: "2.15", cuda: "13.0"', 'torch: "2.15", cuda: "12.8"', "exclude[1].match", "no cell"),
-    ("empty exclusion", '{torch: "2.15", cuda: "13.0"}', "{}", "exclude[1].match", "would leave out every cell"),
-    ("excluded", 'torch: "2.15", cuda: "13.0"', 'torch: "2.15", cuda: "13.9"', "exclude[1].match.cuda", "known"),
+    ("stale exclusion", 'torch: "2.15", cuda: "13.0"', 'torch: "2.15", cuda: "12.8"', "exclude[0].match", "no cell"),
+    ("empty exclusion", '{torch: "2.15", cuda: "13.0"}', "{}", "exclude[0].match", "would leave out every cell"),
+    ("excluded", 'torch: "2.15", cuda: "13.0"', 'torch: "2.15", cuda: "13.9"', "exclude[0].match.cuda", "known"),
     ("no such level", "zstd, level: 3}", "gzip, level: 12}", "export.level", "gzip has no level 12"),
     ("alias to nothing", "latest: a10g", "latest: a10h", "aliases.latest", "perhaps you meant 'a10g'"),
     ("alias of a target", "latest: a10g", "t4: a10g", "aliases.t4", "already the name of a target"),
@@ -208,11 +208,23 @@ def test_known_broken_mistakes(tmp_path: Path, match: str, words: str) -> None:
         load_known_broken(path)
 
 
-def test_compat_mistakes_have_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("right", "bad", "said"),
+    [
+        ('T4: {arch: "7.5"', "T4: {arch: 7.5", r"gpus\.T4\.arch: 7\.5 without quotes"),
+        ('driver: "410.78"', "driver: 410.78", r"gpus\.T4\.driver: 410\.78 without quotes"),
+        ('driver: "410.78"', 'driver: "new"', r"gpus\.T4\.driver: 'new' is not"),
+        ('{"2.0.1": ["11.7", "11.8"]', '{"2.0.1": ["11.7"]', r"recipes\[0\]\.torch\.2\.0\.1: names 1 builds of torch"),
+        ("tags: [v2.8.1]\n      runner: ubuntu-22.04", "tags: [v2.8.1]\n      runner: arch", r"recipes\[11\]\.runner"),
+    ],
+)
+def test_compat_mistakes_have_lines(tmp_path: Path, right: str, bad: str, said: str) -> None:
     path = tmp_path / "compat.yaml"
-    text = (DATA_DIR / "compat.yaml").read_text().replace('  T4: "7.5"', "  T4: 7.5")
-    path.write_text(text)
-    with pytest.raises(DataError, match=rf"compat\.yaml:{line_of(text, '  T4: 7.5')} gpus\.T4: 7\.5 without quotes"):
+    text = (DATA_DIR / "compat.yaml").read_text()
+    assert right in text
+    path.write_text(text.replace(right, bad, 1))
+    line = line_of(path.read_text(), bad) + bad.count("\n")
+    with pytest.raises(DataError, match=rf"compat\.yaml:{line} \S*{said}"):
         load_compat(path)
 
 

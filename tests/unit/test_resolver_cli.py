@@ -22,7 +22,8 @@ MAYBE = {"type": ["string", "null"]}
 RESOLUTION = {
     "type": "object",
     "required": [
-        "cell", "attention", "backend", "reason", "remedy", "wheel", "rejected", "nearest", "alternatives",
+        "cell", "attention", "backend", "reason", "remedy", "wheel", "evidence", "rejected", "nearest",
+        "alternatives", "other_backends",
     ],
     "additionalProperties": False,
     "properties": {
@@ -42,9 +43,22 @@ RESOLUTION = {
             "maxProperties": 8,
             "properties": {"url": {"type": "string", "pattern": "^https://"}, "size": {"type": ["integer", "null"]}},
         },
+        "evidence": {"enum": ["label", "recipe", "inspected", "loaded", None]},
         "rejected": {"type": "object", "additionalProperties": {"type": "integer"}},
         "nearest": {"type": "array", "maxItems": 5, "items": {"required": ["wheel", "rule", "detail"]}},
         "alternatives": {"type": "array", "maxItems": 5, "items": {"required": ["change", "wheel", "command"]}},
+        "other_backends": {
+            "type": "array",
+            "minItems": 3,
+            "items": {
+                "required": ["name", "where", "needs", "can_run", "why_not"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"enum": ["flash_attention_3", "flash_attention_4", "kernels"]},
+                    "where": TEXT, "needs": TEXT, "can_run": {"type": "boolean"}, "why_not": TEXT,
+                },
+            },
+        },
         "trace": {"type": "array"},
         "source_build": {"type": "object", "required": ["sdist", "version", "sha256", "size", "builder"]},
     },
@@ -80,6 +94,7 @@ def answer(question: str, capsys: pytest.CaptureFixture[str], status: int = 0) -
     assert ask(question + " --json") == status
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
     jsonschema.validate(data, SCHEMA)
+    assert all((row["evidence"] is None) == (row["wheel"] is None) for row in data["resolutions"])
     return data
 
 
@@ -152,7 +167,10 @@ def test_a_full_trace(capsys: pytest.CaptureFixture[str]) -> None:
         ("--arch 99", 2),
         ("--arch x", 2),
         ("--abi x", 2),
-        ("--platform win_amd64", 2),
+        ("--platform win_amd64", 0),
+        ("--platform macosx_14_0_arm64", 0),
+        ("--torch 2.9 --python 3.12 --cuda rocm6.4", 0),
+        ("--platform linux_riscv64", 2),
         ("--flash-attn x", 2),
         ("--flash-attn 2.8.3,2.8.1", 0),
         ("--flash-attn >=2.8,<3", 0),
@@ -179,12 +197,56 @@ def test_unknown_values_list_the_known_ones(capsys: pytest.CaptureFixture[str]) 
     assert ask("--gpu A10H") == 2
     assert "perhaps you meant 'A10'" in capsys.readouterr().err
     assert ask("--torch 2.99") == 2
-    assert "known: 2.4, 2.4.0" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "--torch 2.99: newer than our facts: compat.yaml of 2026-" in err
+    assert "ends at torch 2.15" in err
+    assert "known: 2.0, 2.0.0" in err
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("--torch 2.16", "newer than our facts"),
+        ("--torch 2.9.7", "newer than our facts"),
+        ("--torch 1.13", "older than our facts"),
+        ("--cuda 12.7", "not known to compat.yaml"),
+        ("--python 3.16", "not known to compat.yaml"),
+    ],
+)
+def test_a_version_is_never_taken_for_another_one(question: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(question) == 2
+    err = capsys.readouterr().err
+    assert f"{question}: {said}" in err
+    assert "perhaps" not in err
+    assert "known: " in err
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("--cuda 12.8 --gpu A10G --platform win_amd64", "flash-attn's releases have no wheel for Windows"),
+        ("--cuda cpu --platform macosx_14_0_arm64", "flash-attn's releases have no wheel for macOS"),
+        ("--cuda rocm6.4", "flash-attn's releases have no wheel for ROCm"),
+    ],
+)
+def test_where_no_wheel_can_be_sdpa_runs_and_says_why(
+    place: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = answer(f"--torch 2.9 --python 3.12 {place}", capsys)["resolutions"]
+    assert (row["attention"], row["wheel"], row["alternatives"]) == ("sdpa", None, [])
+    assert row["reason"].startswith(said)
+    assert row["reason"].endswith("torch's own SDPA runs there")
+
+
+def test_a_cuda_that_no_release_note_names_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = answer("--torch 2.9 --python 3.12 --cuda 12.9 --gpu A10G", capsys)["resolutions"]
+    assert (row["attention"], row["evidence"]) == ("flash_attention_2", "label")
+    assert row["reason"].endswith("; its SASS is inferred: its tag's build recipe does not list this wheel")
 
 
 def test_an_exclusion_yields_to_a_question_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert answer("--torch 2.15", capsys)["skipped"]["excluded by the matrix"] > 0
-    assert answer("--torch 2.15 --cuda 12.6", capsys)["resolutions"]
+    assert answer("--torch 2.15 --cuda 13.0", capsys)["resolutions"]
 
 
 def test_another_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

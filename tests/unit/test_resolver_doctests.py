@@ -15,9 +15,10 @@ import pytest
         "wheel_resolver.core.names",
         "wheel_resolver.fetching.progress",
         "wheel_resolver.core.resolve",
-        "wheel_resolver.core.wheel_checks",
-        "wheel_resolver.inside.sass",
+        "wheel_resolver.core.build",
+        "wheel_resolver.core.foreign",
         "wheel_resolver.inside.shared_object",
+        "wheel_resolver.places",
     ],
 )
 def test_docstring_examples(module: str) -> None:

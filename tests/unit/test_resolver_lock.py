@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,11 @@ def test_a_hash_moves_with_its_own_entry_only() -> None:
         ("torch: 2.9.1", "torch: 2.9", "targets.a10g.torch"),
         ("url: https://", "url: http://", "targets.a10g.wheel.url"),
         ("backend: efficient", "backend: efficient\n    extra: 1", "targets.t4.extra"),
-        ("    source_build: null\n  t4", "  t4", "targets.a10g"),
+        ("    source_build: null\n    refused: []\n  t4", "    refused: []\n  t4", "targets.a10g"),
+        ("inputs: sha256:", "inputs: md5:", "targets.a10g.inputs"),
+        ("evidence: label", "evidence: hope", "targets.a10g.wheel.evidence"),
+        ("driver: null", "driver: new", "targets.a10g.wheel.driver"),
+        ("refused: []", "refused: [x.whl]", "targets.a10g.refused[0]"),
         ("attention: flash_attention_2", "attention: sdpa", "targets.a10g.attention"),
     ],
 )
@@ -160,7 +165,7 @@ def test_a_lock_edited_by_hand_is_refused_with_its_line(tmp_path: Path, right: s
     text = lock.dumps(LOCK)
     assert right in text
     path.write_text(text.replace(right, bad, 1))
-    with pytest.raises(DataError, match=rf"lock\.yaml:\d+ {keys}: ") as caught:
+    with pytest.raises(DataError, match=rf"lock\.yaml:\d+ {re.escape(keys)}: ") as caught:
         lock.read(path)
     assert caught.value.exit_code == 2
 
@@ -223,6 +228,8 @@ def test_an_unwritable_place_is_an_error_not_a_traceback(tmp_path: Path) -> None
         ("      - '12.0'\n", ""),
         ("      version: 2.8.3\n", "      version: 2.8.1\n"),
         ("    backend: efficient", "    backend: flash"),
+        ("      evidence: label", "      evidence: loaded"),
+        ("      driver: null", "      driver: '550'"),
         ("    - '7.5'", "    - '8.0'"),
     ],
 )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from matrix import DATA_DIR, Abi, Arch, Cell, Cuda, KnownBroken, PythonVersion, load_project
+from matrix import DATA_DIR, Abi, Arch, Cell, Cuda, Driver, KnownBroken, PythonVersion, load_project
 from matrix.matrix_file import newest_patch
+from tests.judging import says
 from wheel_resolver.asking.options import parser, policy_asked
 from wheel_resolver.asking.question import flash_attn_asked
 from wheel_resolver.core.cell_rules import CELL_RULES, CellRule, judge_cell
@@ -33,15 +35,18 @@ RULES = {rule.name: rule for rule in WHEEL_RULES}
 def wheel(filename: str, provider: str = "Dao-AILab/flash-attention") -> Wheel:
     name = WheelName.parse(filename)
     assert name is not None
-    return Wheel(name, filename, "https://example.org/w", "0" * 64, None, "v0", provider, None)
+    return Wheel(name, filename, "https://example.org/w", "0" * 64, None, f"v{name.version}", provider, None)
 
 
 def verdict(rule: str, filename: str = GOOD, cell: Cell = CELL, policy: Policy = POLICY) -> str | None:
-    return RULES[rule].check(wheel(filename), cell, FACTS, policy)
+    return says(RULES[rule], wheel(filename), cell, FACTS, policy)
 
 
 def gpu(name: str) -> Cell:
-    return replace(CELL, gpu=name, arch=COMPAT.gpus[name])
+    """The cell on another GPU, in a machine that has it."""
+    platforms = COMPAT.gpu_facts[name].platforms
+    platform = CELL.platform if CELL.platform in platforms else platforms[0]
+    return replace(CELL, gpu=name, arch=COMPAT.gpus[name], platform=platform)
 
 
 def example(question: str) -> tuple[Cell, Policy]:
@@ -53,13 +58,15 @@ def example(question: str) -> tuple[Cell, Policy]:
             cell = replace(cell, **{axis: newest_patch(text, COMPAT) if axis == "torch" else parse(text)})
     for text in options.gpu:
         cell = replace(cell, gpu=text, arch=COMPAT.gpus[text])
+    for text in options.platform:
+        cell = replace(cell, platform=text)
     return cell, policy_asked(options, replace(POLICY, flash_attn=flash_attn_asked(options.flash_attn)))
 
 
 def judge(rule: WheelRule, case: Example) -> str | None:
     cell, policy = example(case.question)
     judged = wheel(case.wheel, case.provider or "Dao-AILab/flash-attention")
-    return rule.check(judged, cell, Facts(COMPAT, PROJECT.known_broken), policy)
+    return says(rule, judged, cell, Facts(COMPAT, PROJECT.known_broken), policy)
 
 
 @pytest.mark.parametrize("rule", WHEEL_RULES, ids=lambda rule: rule.name)
@@ -129,11 +136,62 @@ def test_the_abi_of_official_torch_wheels(torch: str, cuda: str, platform: str, 
 
 
 def test_a_name_without_abi_follows_torch_and_cuda() -> None:
+    """In the names of other providers: ours say their ABI, and their recipes say whether that is true."""
     old = replace(CELL, torch=Version("2.6.0"), cuda=Cuda.parse("12.6"), abi=Abi.TRUE)
-    assert verdict("abi", "flash_attn-2.8.3+cu126torch2.6-cp312-cp312-linux_x86_64.whl", old) is None
-    assert verdict("abi", "flash_attn-2.8.3+cu124torch2.6-cp312-cp312-linux_x86_64.whl", old) == "ABI FALSE is not TRUE"
-    # A torch that compat.yaml does not know: nothing can be said against it by this rule.
-    assert verdict("abi", "flash_attn-2.8.3+cu124torch1.13-cp312-cp312-linux_x86_64.whl") is None
+
+    def said(build: str) -> str | None:
+        filename = f"flash_attn-2.8.3+{build}-cp312-cp312-linux_x86_64.whl"
+        return says(RULES["abi"], wheel(filename, "someone/else"), old, FACTS, POLICY)
+
+    assert said("cu126torch2.6") is None
+    assert said("cu124torch2.6") == "ABI FALSE is not TRUE"
+    # Torch 2.6 for CUDA 12 was built with both, and of torch 1.13 nothing is known: what is not known is not given.
+    for unknown in ("cu12torch2.6", "cu124torch1.13"):
+        assert (said(unknown) or "").startswith("its ABI is not known")
+
+
+def test_the_abi_is_that_of_the_torch_that_compiled_the_wheel_not_of_its_label() -> None:
+    """FLASH_ATTENTION_FORCE_CXX11_ABI sets TRUE and can set nothing else (compat.yaml: flash_attn.recipes)."""
+    name = "flash_attn-{}+cu12torch2.6cxx11abi{}-cp312-cp312-linux_x86_64.whl"
+    true, false = (replace(CELL, torch=Version("2.6.0"), cuda=Cuda.parse("12.6"), abi=abi) for abi in Abi)
+    for version, label, abi in (
+        ("2.7.4.post1", "FALSE", Abi.FALSE),  # built with torch 2.6.0 for CUDA 12.4
+        ("2.7.4.post1", "TRUE", Abi.TRUE),
+        ("2.8.3", "TRUE", Abi.TRUE),
+        ("2.8.3", "FALSE", Abi.TRUE),  # built with torch 2.6.0 for CUDA 12.6
+    ):
+        filename = name.format(version, label)
+        assert (verdict("abi", filename, true) is None) is (abi is Abi.TRUE)
+        assert (verdict("abi", filename, false) is None) is (abi is Abi.FALSE)
+        fault = "labelled ABI FALSE, but it was built with torch 2.6.0 for CUDA 12.6, whose ABI is TRUE"
+        assert verdict("label", filename, true) == (fault if label != abi else None)
+
+
+def test_a_wheel_of_a_prerelease_is_evidence_for_no_release() -> None:
+    asked = replace(CELL, torch=Version("2.6.0"), cuda=Cuda.parse("12.4"), abi=Abi.FALSE)
+    filename = "flash_attn-2.7.3+cu12torch2.6cxx11abiFALSE-cp312-cp312-linux_x86_64.whl"
+    assert verdict("torch", filename, asked) == (
+        "built on torch 2.6.0.dev20241001, a pre-release, which says nothing of 2.6"
+    )
+    assert verdict("torch", filename.replace("2.7.3", "2.7.4.post1"), asked) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "driver", "loads"),
+    [
+        ("2.8.1", "535.247.01", False),
+        ("2.8.1", "550.54.14", True),
+        ("2.8.1", None, True),
+        ("2.8.2", "535.247.01", True),
+        ("2.8.3", "535.247.01", True),
+    ],
+)
+def test_compressed_code_needs_a_newer_driver(version: str, driver: str | None, loads: bool) -> None:
+    policy = replace(POLICY, driver=None if driver is None else Driver.parse(driver))
+    for torch in ("2.7", "2.9"):  # listed by the tag's recipe, and uploaded later
+        filename = GOOD.replace("2.8.3", version).replace("torch2.9", f"torch{torch}")
+        said = verdict("driver", filename, policy=policy)
+        assert said == (None if loads else f"its compressed GPU code needs driver 550, the host has {driver}")
 
 
 def test_turing_refuses_every_wheel() -> None:
@@ -156,7 +214,10 @@ def test_every_gpu_from_ampere_to_hopper_is_served_by_any_version() -> None:
 def test_bullseye_refuses_wheels_since_2_8() -> None:
     bullseye = replace(POLICY, glibc=Version("2.31"))
     assert verdict("glibc", policy=bullseye) == "needs glibc 2.32, the base has 2.31"
-    assert verdict("glibc", GOOD.replace("2.8.3", "2.7.3"), policy=bullseye) is None
+    listed = "flash_attn-2.7.3+cu12torch2.5cxx11abiFALSE-cp312-cp312-linux_x86_64.whl"
+    assert verdict("glibc", listed, policy=bullseye) is None  # built on Ubuntu 20.04
+    later = GOOD.replace("2.8.3", "2.7.3")  # its tag's recipe does not list torch 2.9
+    assert verdict("glibc", later, policy=bullseye) == "needs glibc 2.32, the base has 2.31"
     assert verdict("glibc", policy=replace(POLICY, glibc=None)) is None
 
 
@@ -179,13 +240,13 @@ def test_a_manylinux_tag_says_the_glibc(platform: str, glibc: str, fits: bool) -
 
 def test_an_untrusted_provider_is_refused() -> None:
     foreign = wheel(GOOD, provider="someone/else")
-    assert RULES["provider"].check(foreign, CELL, FACTS, POLICY) == "someone/else is not a trusted provider"
+    assert says(RULES["provider"], foreign, CELL, FACTS, POLICY) == "someone/else is not a trusted provider"
 
 
 def test_a_known_broken_wheel_is_refused_narrowly() -> None:
     fact = KnownBroken(SpecifierSet("==2.9.1"), SpecifierSet("==2.8.3"), "2.9", "3.12", "it crashes", "use 2.8.1", "us")
     facts = Facts(COMPAT, (fact,))
-    check = RULES["known_broken"].check
+    check = functools.partial(says, RULES["known_broken"])
     assert check(wheel(GOOD), CELL, facts, POLICY) == "known broken: it crashes (workaround: use 2.8.1)"
     assert check(wheel(GOOD.replace("2.8.3", "2.8.1")), CELL, facts, POLICY) is None
     assert check(wheel(GOOD.replace("cp312", "cp311")), CELL, facts, POLICY) is None
@@ -195,7 +256,7 @@ def test_a_known_broken_wheel_is_refused_narrowly() -> None:
 @pytest.mark.parametrize(
     ("change", "rule", "reason", "remedy"),
     [
-        ({"cuda": Cuda.parse("12.4")}, "torch", "never built for CUDA 12.4", "CUDA 12.6, 12.8, 13.0, or cpu"),
+        ({"cuda": Cuda.parse("12.4")}, "torch", "never built for CUDA 12.4", "CUDA 12.6, 12.8, 12.9, 13.0, or cpu"),
         ({"python": PythonVersion.parse("3.9")}, "torch", "never built for Python 3.9", "use one of its Pythons: 3.10"),
         (
             {"torch": Version("2.6.0"), "cuda": Cuda.parse("12.4"), "arch": Arch(10, 0), "gpu": "B200"},
@@ -203,7 +264,24 @@ def test_a_known_broken_wheel_is_refused_narrowly() -> None:
             "torch 2.6.0 for CUDA 12.4 has no code for B200 (sm_100)",
             "use torch 2.7 for CUDA 12.8",
         ),
-        ({"arch": Arch(11, 0), "gpu": "Thor"}, "torch_code", "no code for Thor", "use another GPU"),
+        (
+            {"arch": Arch(8, 7), "gpu": "Orin", "platform": "linux_aarch64"},
+            "torch_code",
+            "no code for Orin",
+            "use another GPU",
+        ),
+        (
+            {"arch": Arch(11, 0), "gpu": "Thor", "platform": "linux_aarch64"},
+            "torch_code",
+            "no code for Thor",
+            "use torch 2.9 for CUDA 13.0",
+        ),
+        (
+            {"arch": Arch(11, 0), "gpu": "Thor"},
+            "machine",
+            "no linux_x86_64 machine has Thor (sm_110): it comes with linux_aarch64 only",
+            "use --platform linux_aarch64",
+        ),
         (
             {"arch": Arch(7, 0), "gpu": "V100", "cuda": Cuda.parse("13.0")},
             "torch_code",
@@ -225,8 +303,24 @@ def test_cells_where_torch_cannot_run(change: dict[str, object], rule: str, reas
     [("535.104", "12.8", True), ("535.104", "13.0", False), ("580.65", "13.0", True), ("525.60.12", "12.8", False)],
 )
 def test_driver_floors(driver: str, cuda: str, runs: bool) -> None:
-    verdict = judge_cell(replace(CELL, cuda=Cuda.parse(cuda)), FACTS, replace(POLICY, driver=Version(driver)))
+    verdict = judge_cell(replace(CELL, cuda=Cuda.parse(cuda)), FACTS, replace(POLICY, driver=Driver.parse(driver)))
     assert (verdict is None) is runs
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "reason"),
+    [
+        ("B200", "550.54.14", "the driver 550.54.14 is older than 570, the first that knows B200 (sm_100)"),
+        ("B200", "570", None),
+        ("RTX 50", "565.57.01", "the driver 565.57.01 is older than 570, the first that knows RTX 50 (sm_120)"),
+        ("V100", "590.44.01", "the driver 590.44.01 no longer knows V100 (sm_70): 580 is the last branch that does"),
+        ("V100", "580.105.08", None),
+        ("T4", "590.44.01", None),
+    ],
+)
+def test_a_driver_knows_the_gpus_of_its_time(name: str, driver: str, reason: str | None) -> None:
+    verdict = judge_cell(gpu(name), FACTS, replace(POLICY, driver=Driver.parse(driver)))
+    assert (None if verdict is None else (verdict[0].name, verdict[1])) == (reason and ("gpu_driver", reason))
 
 
 def test_a_newer_minor_of_the_same_major_runs_older_code() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
-import subprocess
-import sysconfig
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from packaging.version import Version
 from matrix import Abi, Arch, load_project
 from matrix.cli import run
 from matrix.errors import DataError
+from tests.extension import MEMBER, compile_extension, fat_binary
 from tests.packing import TAG, members, pack
 from wheel_resolver import cli
 from wheel_resolver.inside import wheel_file
@@ -31,18 +31,7 @@ from wheel_resolver.inside.wheel_inside import look_inside
 
 # No release has it: 2.8.2 came before torch 2.9.
 NAME = f"flash_attn-2.8.2+cu12torch2.9cxx11abiTRUE-{TAG}-{TAG}-linux_x86_64.whl"
-MEMBER = f"flash_attn_2_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
 PROJECT = load_project()
-
-SOURCE = """
-#include <Python.h>
-#include <string>
-namespace c10 { namespace detail { void torchCheckFail(const char*, const char*, unsigned, const std::string&); } }
-extern "C" int cudaGetDeviceCount(int*);
-static PyModuleDef module = {PyModuleDef_HEAD_INIT, "flash_attn_2_cuda", 0, -1, 0};
-extern "C" PyObject* PyInit_flash_attn_2_cuda() { return PyModule_Create(&module); }
-extern "C" void call() { int n; cudaGetDeviceCount(&n); c10::detail::torchCheckFail("", "", 0, std::string("x")); }
-"""
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
@@ -51,37 +40,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 def extension(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
     """Compile the extension: against a CUDA runtime's soname, and with one C++ ABI or the other."""
     folder = tmp_path_factory.mktemp("extension")
-    (folder / "cudart.c").write_text("int cudaGetDeviceCount(int* n) { return *n = 0; }")
-    (folder / "extension.cpp").write_text(SOURCE)
-    built: dict[tuple[int, int], bytes] = {}
-
-    def build(cuda: int = 12, abi: int = 1) -> bytes:
-        if (cuda, abi) not in built:
-            runtime, result = folder / f"libcudart{cuda}.so", folder / f"{cuda}-{abi}.so"
-            soname = f"-Wl,-soname,libcudart.so.{cuda}"
-            compile_with("gcc", "-shared", "-fPIC", soname, str(folder / "cudart.c"), "-o", str(runtime))
-            include = f"-I{sysconfig.get_path('include')}"
-            new_abi = f"-D_GLIBCXX_USE_CXX11_ABI={abi}"
-            compile_with(
-                "g++",
-                "-shared",
-                "-fPIC",
-                include,
-                new_abi,
-                str(folder / "extension.cpp"),
-                str(runtime),
-                "-o",
-                str(result),
-            )
-            built[cuda, abi] = result.read_bytes()
-        return built[cuda, abi]
-
-    return build
-
-
-def compile_with(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    return functools.cache(lambda cuda=12, abi=1: compile_extension(folder / f"{cuda}-{abi}", cuda=cuda, abi=abi))
 
 
 @pytest.fixture
@@ -301,16 +260,20 @@ def test_no_bytes_break_the_wheel_reader(
         assert error.remedy  # noqa: PT017 - either answer is right
 
 
-def test_sass_comes_from_cuobjdump_or_not_at_all(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert look_inside(wheel).sass == Sass(None, "not looked at: cuobjdump is not on PATH")
-    tool = tmp_path / "bin" / "cuobjdump"
-    tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\necho 'ELF file    1: f.1.sm_80.cubin'; echo 'ELF file    2: f.2.sm_100a.cubin'\n")
-    tool.chmod(0o755)
-    assert look_inside(wheel).sass.archs == (Arch(8, 0), Arch(10, 0))
-    tool.write_text("#!/bin/sh\necho broken >&2; exit 3\n")
-    assert look_inside(wheel).sass == Sass(None, "not known: cuobjdump failed: broken")
+def test_machine_code_is_read_from_the_bytes_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fat_binary(["8.0", "10.0a"], ptx="12.0")
+    codes = [whole, fat_binary(["8.0"], compressed=True), b"", whole[:-40]]
+    made = [compile_extension(tmp_path / "made", code=code) for code in codes]
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # no tool of CUDA's is needed
+
+    def sass(extension: bytes) -> Sass:
+        return look_inside(pack(tmp_path / NAME, members({MEMBER: extension}, version="2.8.2"))).sass
+
+    plain, compressed, empty, cut = map(sass, made)
+    assert plain == Sass((Arch(8, 0), Arch(10, 0, "a")), "as its fat binaries list it")
+    assert compressed == Sass((Arch(8, 0),), "as its fat binaries list it", compressed=True)
+    assert empty == Sass((), "holds no GPU code")
+    assert (cut.archs, cut.note.startswith("not known: ")) == (None, True)
 
 
 def test_the_command(wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:

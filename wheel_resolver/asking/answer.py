@@ -48,7 +48,8 @@ def answer_cells(
         resolution = resolve(cell, index)
         others = () if isinstance(resolution, Match) else suggestions.of(cell)
         trace = explain(cell, index) if explained else None
-        answers.append(Answer(resolution, others, trace, others_on(cell, index.facts.compat)))
+        unsupported = resolution.reason if isinstance(resolution, Unsupported) else None
+        answers.append(Answer(resolution, others, trace, others_on(cell, index.facts.compat, unsupported)))
     return answers
 
 

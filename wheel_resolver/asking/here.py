@@ -164,8 +164,10 @@ def _torch_to_install(host: Host, index: WheelIndex) -> str:
         return "no GPU is seen either: install torch, then ask again"
     compat = index.facts.compat
     for known in reversed(list(compat.torch.values())):
-        for cuda in sorted(known.cuda, reverse=True) if host.python in known.python else ():
-            torch = Torch(known.patches[-1], cuda, compat.abi(known.patches[-1], cuda, host.platform))
+        version = known.patches[-1]
+        announced = [cuda for cuda in compat.builds(version, host.platform) if cuda not in known.unannounced]
+        for cuda in reversed(announced) if host.python in compat.pythons(version) else ():
+            torch = Torch(version, cuda, compat.abi(version, cuda, host.platform))
             cells = host_cells(host, torch)
             if all(isinstance(resolve(cell, index), Match) for cell in cells):
                 place = f"{compat.origins['pytorch_wheels']}/{cuda.tag}"

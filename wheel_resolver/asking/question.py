@@ -108,12 +108,13 @@ def nothing_left(asked: Asked, expansion: Expansion, compat: Compat) -> str:
     """Say why a question has no cell, and what PyTorch did ship of the torches that it names."""
     lines = ["no cell is left of what was asked: "]
     lines[0] += "; ".join(f"{reason} ({count})" for reason, count in expansion.skipped.items())
-    for torch in asked.torch:
-        facts = compat.torch_facts(newest_patch(torch, compat))
-        lines.append(
-            f"  torch {facts.minor} was shipped for CUDA {', '.join(map(str, facts.cuda))} and cpu, "
-            f"on Python {', '.join(map(str, facts.python))}"
+    platform = asked.platform[0] if asked.platform else compat.platforms[0]
+    for text in asked.torch:
+        torch = newest_patch(text.partition("+rocm")[0], compat)
+        builds, pythons = (
+            ", ".join(map(str, values)) for values in (compat.builds(torch, platform), compat.pythons(torch))
         )
+        lines.append(f"  torch {torch} was shipped for CUDA {builds} and cpu, on Python {pythons}")
     return "\n".join(lines)
 
 

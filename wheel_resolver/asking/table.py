@@ -10,7 +10,7 @@ from matrix import Cell
 from wheel_resolver.asking.answer import Answer
 from wheel_resolver.core.build import Evidence
 from wheel_resolver.core.cell_rules import CELL_RULES
-from wheel_resolver.core.resolve import Fallback, Match, Unsupported
+from wheel_resolver.core.resolve import Fallback, Match, Resolution, Unsupported
 from wheel_resolver.core.wheel_rules import WHEEL_RULES
 from wheel_resolver.upstream.catalogue import Catalogue
 
@@ -69,7 +69,12 @@ def _rank(answer: Answer) -> int:
     resolution = answer.resolution
     if isinstance(resolution, Match):
         return 0
-    return 3 if isinstance(resolution, Unsupported) else 2 if resolution.cell.cuda.is_cpu else 1
+    return 3 if isinstance(resolution, Unsupported) else 2 if _is_cpu_build(resolution) else 1
+
+
+def _is_cpu_build(resolution: Resolution) -> bool:
+    """Whether a wheel is missing only because this torch has no CUDA, which needs no explanation."""
+    return isinstance(resolution, Fallback) and resolution.cell.cuda.is_cpu and resolution.rule == "cuda"
 
 
 def _sentences(answers: Iterable[Answer], width: int) -> str:
@@ -77,7 +82,7 @@ def _sentences(answers: Iterable[Answer], width: int) -> str:
     lines, seen = [], set()
     for answer in sorted(answers, key=_rank):
         resolution = answer.resolution
-        if isinstance(resolution, Match) or resolution.rule in seen or resolution.cell.cuda.is_cpu:
+        if isinstance(resolution, Match) or resolution.rule in seen or _is_cpu_build(resolution):
             continue
         seen.add(resolution.rule)
         cell = resolution.cell
@@ -143,7 +148,7 @@ def _what(answer: Answer) -> tuple[str, str, str]:
         return "unsupported", _CANNOT_RUN[resolution.rule], resolution.remedy.removeprefix("use ")
     if resolution.source_build is not None:
         return "flash_attention_2", f"compiled from {resolution.source_build.sdist.version}'s source", change
-    if resolution.cell.cuda.is_cpu:
+    if _is_cpu_build(resolution):
         return _sdpa(resolution), "a CPU build of torch", ""
     if resolution.rule == "arch":
         return _sdpa(resolution), _SHORT["arch"], change or "none: another GPU"

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from matrix import Abi, Cell, Cuda
+from matrix import Abi, Cell
 from matrix.compat import minor_of
 from wheel_resolver.core.cell_rules import judge_cell
 from wheel_resolver.core.foreign import unserved
@@ -63,18 +63,17 @@ class Neighbours:
         )
 
     def _rank(self, cell: Cell, fitting: list[_Near]) -> list[Alternative]:
-        compat = self._index.facts.compat
-        abi = compat.abi(cell.torch, cell.cuda, cell.platform)
-        step = self._torches[minor_of(cell.torch)]
+        own = _place(cell, self._torches[minor_of(cell.torch)])
+        official = self._index.facts.compat.abi(cell.torch, cell.cuda, cell.platform)
         # Of each torch minor the newest patch only, and the cell's own; and no CUDA that no release note names.
         changes = [
             near
             for near in fitting
-            if (near.newest or near.cell.torch == cell.torch) and (near.announced or near.cell.cuda == cell.cuda)
+            if (near.newest or near.place.torch == own.torch) and (near.announced or near.place.cuda == own.cuda)
         ]
         found: list[Alternative] = []
-        for near in sorted(changes, key=lambda near: _cost(cell, step, near, abi)):
-            change = _change(cell, near, abi)
+        for near in sorted(changes, key=lambda near: _cost(own, near, official)):
+            change = _change(own, near, official)
             # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
             if change and not any(known.change.items() <= change.items() for known in found):
                 found.append(Alternative(change, near.cell, near.wheel))
@@ -100,7 +99,7 @@ class Neighbours:
         if cell.arch is None:
             return None
         known = self._index.facts.compat.like(cell.gpu, cell.arch)
-        return tuple(known) if self._index.policy.driver else tuple({gpu.platforms for gpu in known})
+        return tuple(known) if self._index.policy.driver else frozenset(gpu.platforms for gpu in known)
 
     def _search(self, cell: Cell) -> Iterator[_Near]:
         """Every cell of this GPU and platform, built as PyTorch builds it, that has a wheel."""
@@ -116,71 +115,83 @@ class Neighbours:
                         break  # each of its Pythons exists: what refuses one refuses all
                     if (wheel := self._index.best(near) or self._untrusted.best(near)) is not None:
                         provider = None if wheel.provider in policy.trust else wheel.provider
-                        yield _Near(
-                            near, wheel, provider, step, torch == known.patches[-1], cuda not in known.unannounced
-                        )
+                        newest, announced = torch == known.patches[-1], cuda not in known.unannounced
+                        yield _Near(near, wheel, provider, _place(near, step), newest, announced)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a cell stands on the axes, spelt once: many cells are compared with many neighbours.
+
+    ``step``: the place of its torch minor among those that are known. ``tenths``: of its CUDA, 128 for 12.8.
+    """
+
+    python: str
+    torch: str
+    cuda: str
+    abi: Abi
+    step: int
+    python_minor: int
+    tenths: int
+    free_threaded: bool
+
+
+def _place(cell: Cell, step: int) -> _Place:
+    return _Place(
+        python=str(cell.python),
+        torch=str(cell.torch),
+        cuda=str(cell.cuda),
+        abi=cell.abi,
+        step=step,
+        python_minor=cell.python.minor,
+        tenths=(cell.cuda.major or 0) * 10 + (cell.cuda.minor or 0),
+        free_threaded=cell.python.free_threaded,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Near:
     """A cell that has a wheel.
 
-    ``provider``: the wheel's, where the question does not trust it. ``step``: the place of its torch minor. ``newest``:
-    whether its torch is the newest patch. ``announced``: whether a release note names its CUDA build.
+    ``provider``: the wheel's, where the question does not trust it. ``newest``: whether its torch is the newest patch.
+    ``announced``: whether a release note names its CUDA build.
     """
 
     cell: Cell
     wheel: Wheel
     provider: str | None
-    step: int
+    place: _Place
     newest: bool
     announced: bool
 
 
-def _cost(cell: Cell, step: int, other: _Near, official: Abi) -> tuple[object, ...]:
-    """Order by: how many axes change, how dear they are, how far they move; newer first at equal distance.
-
-    Spells nothing: of many neighbours only the first few become a change.
-    """
-    near = other.cell
-    axes = (
-        other.provider is not None,
-        near.cuda != cell.cuda,
-        near.torch != cell.torch,
-        near.python != cell.python,
-    )
-    steps = other.step - step
-    python = near.python.minor - cell.python.minor
-    cuda = _tenths(near.cuda) - _tenths(cell.cuda)
+def _cost(own: _Place, near: _Near, official: Abi) -> tuple[object, ...]:
+    """Order by: how many axes change, how dear they are, how far they move; newer first at equal distance."""
+    place = near.place
+    axes = (near.provider is not None, place.cuda != own.cuda, place.torch != own.torch, place.python != own.python)
+    steps, python, cuda = place.step - own.step, place.python_minor - own.python_minor, place.tenths - own.tenths
     return (
-        sum(axes) + (cell.abi not in {near.abi, official}),
+        sum(axes) + (own.abi is not place.abi and own.abi is not official),
         axes,
         abs(steps),
         abs(python),
         abs(cuda),
         (-steps, -python, -cuda),
-        near.python.free_threaded,
+        place.free_threaded,
     )
 
 
-def _tenths(cuda: Cuda) -> int:
-    return (cuda.major or 0) * 10 + (cuda.minor or 0)
-
-
-def _change(cell: Cell, other: _Near, official: Abi) -> dict[str, str]:
+def _change(own: _Place, near: _Near, official: Abi) -> dict[str, str]:
     """The axes in which two cells differ, and the provider where another must be trusted.
 
     The ABI follows from the others, unless the asker gave one that no official build of the cell has.
     """
-    change, near = {}, other.cell
-    if near.python != cell.python:
-        change["python"] = str(near.python)
-    if near.torch != cell.torch:
-        change["torch"] = str(near.torch)
-    if near.cuda != cell.cuda:
-        change["cuda"] = str(near.cuda)
-    if cell.abi not in {near.abi, official}:
-        change["abi"] = str(near.abi)
-    if other.provider is not None:
-        change["provider"] = other.provider
+    change = {axis: getattr(near.place, axis) for axis in _AXES if getattr(near.place, axis) != getattr(own, axis)}
+    if own.abi not in {near.place.abi, official}:
+        change["abi"] = str(near.place.abi)
+    if near.provider is not None:
+        change["provider"] = near.provider
     return change
+
+
+_AXES = ("python", "torch", "cuda")

@@ -175,7 +175,9 @@ def recipe_of(wheel: Wheel, facts: Facts) -> BuildRecipe | None:
     recipe = known.recipes.get(tag) if wheel.tag in {tag, ""} else None
     if recipe is None or name.python not in recipe.pythons or name.python != name.python_abi:
         return None
-    return recipe if name.torch_minor in recipe.torch and name.cuda_major in recipe.toolkits else None
+    toolkit = recipe.toolkits.get(name.cuda_major)
+    named = toolkit is not None and name.cuda_minor in {None, toolkit.minor} and name.abi is not None
+    return recipe if named and name.torch_minor in recipe.torch else None
 
 
 def _only_abi(wheel: Wheel, facts: Facts) -> Abi | None:

@@ -26,7 +26,7 @@ _NAME = re.compile(
     r"(?:cxx11abi(?P<abi>TRUE|FALSE))?"
     r"(?:-(?P<build>\d{1,9}[a-z0-9_]{0,20}))?"
     r"-(?P<python>cp\d{2,3})"
-    r"-(?P<python_abi>cp\d{2,3}[mt]?|abi3)"
+    r"-(?P<python_abi>cp\d{2,3}[mt]?|abi3t?|abi3\.abi3t)"
     r"-(?P<platform>(?:linux|manylinux|musllinux|win|macosx)[a-z0-9_]*(?:\.(?:manylinux|musllinux|linux)[a-z0-9_]*)*)"
     r"\.whl",
     re.ASCII,

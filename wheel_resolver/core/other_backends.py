@@ -23,11 +23,11 @@ class Other:
     why_not: str
 
 
-def others_on(cell: Cell, compat: Compat) -> tuple[Other, ...]:
-    """Every other backend that the facts know, for a cell."""
+def others_on(cell: Cell, compat: Compat, unsupported: str | None = None) -> tuple[Other, ...]:
+    """Every other backend that the facts know, for a cell; ``unsupported``: why torch itself cannot run there."""
     found = []
     for backend in compat.other_backends:
-        refusal = _refusal(backend, cell, compat)
+        refusal = unsupported or _refusal(backend, cell, compat)
         why = f"not chosen unasked: {backend.because}" if refusal is None else refusal
         found.append(Other(backend.name, backend.where, backend.needs, refusal is None, why))
     return tuple(found)

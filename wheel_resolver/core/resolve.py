@@ -24,7 +24,7 @@ from wheel_resolver.core.source_build import SourceBuild, plan_source_build
 from wheel_resolver.core.trust import trust_words
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.core.wheel_checks import reuse_evidence, reuse_window
-from wheel_resolver.core.wheel_rules import WHEEL_RULES, WheelRule
+from wheel_resolver.core.wheel_rules import WHEEL_RULES, About, WheelRule
 
 FLASH_ATTENTION = "flash_attention_2"
 SDPA = "sdpa"
@@ -187,13 +187,13 @@ def _why_fallback(
         return "cuda", "flash-attn 2 is CUDA code, and this is a CPU build of torch"
     accepted = index.all
     for rule, mask in zip(WHEEL_RULES, refused, strict=True):
-        accepted &= ~mask if rule.name in _ASKED else index.all
+        accepted &= ~mask if rule.about is About.CHOICE else index.all
         if not accepted:
-            return rule.name, _none_at_all(rule, cell, index)
+            return rule.name, _none_at_all(rule, cell, index, index.all)
     alone = [rule for rule, mask in zip(WHEEL_RULES, refused, strict=True) if not accepted & ~mask]
     if alone:
         rule = next((rule for rule in alone if rule.name == "arch"), alone[0])
-        return rule.name, _no_code(rule, cell, index, accepted) or _none_at_all(rule, cell, index)
+        return rule.name, _no_code(rule, cell, index, accepted) or _none_at_all(rule, cell, index, accepted)
     rule_name, detail = _built_for_it(cell, index, refused) or (nearest[0].rule, nearest[0].detail)
     torch = minor_of(cell.torch)
     if rule_name == "torch":
@@ -207,28 +207,24 @@ def _no_code(rule: WheelRule, cell: Cell, index: WheelIndex, accepted: int) -> s
     """Say of a GPU that no accepted wheel serves it; None where another rule refuses them."""
     if rule.name != "arch":
         return None
-    versions = " or ".join(map(str, index.policy.flash_attn))
-    of = f" of version {versions}" if versions and accepted != index.all else ""
     detail = rule.check(index.candidates[next(bits(accepted))], cell, index.facts, index.policy)
-    return f"no flash-attn wheel{of} runs on {cell.gpu_text}: {detail}"
+    return f"no flash-attn wheel{_of_version(index, accepted)} runs on {cell.gpu_text}: {detail}"
 
 
-#: The rules by which the asker chooses, whatever exists.
-_ASKED = ("flash_attn", "provider")
-#: The rules on what a wheel is, not on what it is for.
-_PROPERTIES = ("known_broken", "label", "driver", "glibc", "arch")
+def _of_version(index: WheelIndex, accepted: int) -> str:
+    """Which versions were asked for, where that leaves out some wheels; others may exist."""
+    versions = " or ".join(map(str, index.policy.flash_attn))
+    return f" of version {versions}" if versions and accepted != index.all else ""
 
 
 def _built_for_it(cell: Cell, index: WheelIndex, refused: Sequence[int]) -> tuple[str, str] | None:
     """A wheel that is for just this cell, and that one rule on what it is refuses: that rule, and why."""
-    numbers = {rule.name: number for number, rule in enumerate(WHEEL_RULES)}
-    for name in _PROPERTIES:
-        number = numbers[name]
-        only = refused[number]
+    for number, rule in enumerate(WHEEL_RULES):
+        only = refused[number] if rule.about is About.PROPERTY else 0
         for other, mask in enumerate(refused):
             only &= index.all if other == number else ~mask
         if only:
-            return name, index.detail(number, next(bits(only)), cell) or ""
+            return rule.name, index.detail(number, next(bits(only)), cell) or ""
     return None
 
 
@@ -241,15 +237,15 @@ def _could_be_reused(cell: Cell, index: WheelIndex) -> str:
     return ""
 
 
-def _none_at_all(rule: WheelRule, cell: Cell, index: WheelIndex) -> str:
-    """Say what no wheel of the catalogue has: one rule refuses each of them."""
+def _none_at_all(rule: WheelRule, cell: Cell, index: WheelIndex, accepted: int) -> str:
+    """Say what no accepted wheel of the catalogue has: one rule refuses each of them."""
     if rule.name == "torch" and cell.torch.is_prerelease:
         return (
             f"torch {cell.torch} is a pre-release, as NGC builds are: its C++ interface is that of no release, and "
             f"flash-attn wheels are for releases; it must come with that build, or be compiled on it"
         )
     reused = _could_be_reused(cell, index) if rule.name == "torch" else ""
-    return f"no flash-attn wheel exists {rule.missing(cell, index.policy)}{reused}"
+    return f"no flash-attn wheel{_of_version(index, accepted)} exists {rule.missing(cell, index.policy)}{reused}"
 
 
 #: Every rule's name, for documentation and tests.

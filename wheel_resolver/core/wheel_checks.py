@@ -12,13 +12,18 @@ from wheel_resolver.core.names import WheelName
 
 
 def python_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
-    """The wheel is for this CPython; ``abi3`` serves newer ones, but never a free-threaded one."""
+    """The wheel is for this CPython; ``abi3`` serves newer ones, but never a free-threaded one.
+
+    For free-threaded ones there is ``abi3t`` from Python 3.15 on; ``abi3.abi3t`` is for both.
+    """
     name, python = candidate.wheel.name, cell.python
-    if name.python_abi == "abi3":
+    abis = name.python_abi.split(".")
+    if abis[0].startswith("abi3"):
+        wanted = "abi3t" if python.free_threaded else "abi3"
+        if wanted not in abis:
+            return f"{name.python_abi} does not serve a {'free-threaded ' if python.free_threaded else ''}Python"
         oldest = (int(name.python[2]), int(name.python[3:]))
-        if python.free_threaded:
-            return "abi3 does not serve a free-threaded Python"
-        return None if (python.major, python.minor) >= oldest else f"{name.python}-abi3 needs a newer Python"
+        return None if (python.major, python.minor) >= oldest else f"{name.python}-{wanted} needs a newer Python"
     built_for = name.python + ("t" if name.python_abi.endswith("t") else "")
     return None if built_for == python.tag else f"{built_for} is not {python.tag}"
 
@@ -44,19 +49,24 @@ def cuda_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) ->
 def torch_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:
     """The torch minor is the cell's, or with ``--reuse measured`` one whose wheels were seen to load on it.
 
-    A pre-release (NGC's ``2.9.0a0+...``) has an interface of its own, between those of two releases; a wheel that was
-    built on one is evidence for no release.
+    A pre-release (NGC's ``2.9.0a0+...``) has an interface of its own, between those of two releases.
     """
     if cell.torch.is_prerelease:
         return f"torch {cell.torch} is a pre-release, as NGC builds are; the wheel is for the release"
-    asked, built_for, built_on = minor_of(cell.torch), candidate.wheel.name.torch_minor, candidate.build.torch
-    if built_on is not None and built_on.is_prerelease and built_for == asked:
-        return f"built on torch {built_on}, a pre-release, which says nothing of {asked}"
+    asked, built_for = minor_of(cell.torch), candidate.wheel.name.torch_minor
     if built_for == asked:
         return None
     if reuse_window(built_for, cell, facts) is None:
         return f"torch {built_for} is not {asked}"
     return None if policy.reuse else f"torch {built_for} is not {asked} (it was seen to load there: --reuse measured)"
+
+
+def built_on_release(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
+    """The torch that compiled the wheel was a release: on a pre-release it is evidence for none."""
+    torch = candidate.build.torch
+    if torch is None or not torch.is_prerelease:
+        return None
+    return f"built on torch {torch}, a pre-release, which says nothing of any release"
 
 
 def reuse_window(wheel_torch: str, cell: Cell, facts: Facts) -> Reuse | None:
@@ -87,8 +97,12 @@ def label_true(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -
 
 def abi_fits(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:  # noqa: ARG001
     """The C++ ABI is torch's: that of the build that compiled the wheel, not the one that its label claims."""
-    abi, name = candidate.build.abi, candidate.wheel.name
+    abi, name, torch = candidate.build.abi, candidate.wheel.name, candidate.build.torch
+    if torch is not None and torch.is_prerelease:
+        return None  # that it was built on one says all; nobody recorded which ABI that build had
     if abi is None:
+        if name.torch_minor not in facts.compat.torch:
+            return f"its ABI is not known: compat.yaml knows no torch {name.torch_minor}"
         return f"its ABI is not known: torch {name.torch_minor} was built with both, and cu{name.cuda} says neither"
     return None if abi == cell.abi else f"ABI {abi} is not {cell.abi}"
 
@@ -155,13 +169,14 @@ def not_known_broken(candidate: Candidate, cell: Cell, facts: Facts, policy: Pol
 
 
 def _matches(fact: KnownBroken, name: WheelName, cell: Cell, policy: Policy) -> bool:
+    there = all(  # first: of most facts nothing is known to be installed, and that is cheap to see
+        project in policy.packages and wanted.contains(policy.packages[project], prereleases=True)
+        for project, wanted in fact.installed.items()
+    )
     return (
-        (fact.torch is None or fact.torch.contains(cell.torch, prereleases=True))
-        and (fact.flash_attn is None or fact.flash_attn.contains(name.flash_attn, prereleases=True))
+        there
         and fact.wheel_torch in {None, name.torch_minor}
         and fact.wheel_python in {None, name.python.removeprefix("cp").replace("3", "3.", 1)}
-        and all(
-            project in policy.packages and wanted.contains(policy.packages[project], prereleases=True)
-            for project, wanted in fact.installed.items()
-        )
+        and (fact.torch is None or fact.torch.contains(cell.torch, prereleases=True))
+        and (fact.flash_attn is None or fact.flash_attn.contains(name.flash_attn, prereleases=True))
     )

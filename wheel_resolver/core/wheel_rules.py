@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from enum import Enum
 
 from matrix import Cell
 from matrix.compat import minor_of
@@ -16,6 +17,7 @@ from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.wheel_checks import (
     abi_fits,
     arch_fits,
+    built_on_release,
     cuda_fits,
     driver_loads,
     glibc_fits,
@@ -29,6 +31,14 @@ from wheel_resolver.core.wheel_checks import (
 )
 
 Check = Callable[[Candidate, Cell, Facts, Policy], str | None]
+
+
+class About(Enum):
+    """What a rule is on."""
+
+    AXIS = "what a wheel is for: an axis of the cell"
+    PROPERTY = "what a wheel is, whatever it is for"
+    CHOICE = "what the asker chose"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,10 @@ class WheelRule:
         accepts, refuses: a wheel of each kind; the tests judge them, and the documentation shows what the refusal says.
         of_cell, of_wheel: what it looks at: cells and wheels that are equal there are judged once.
         check: None, or why not.
-        ease: how easily an asker changes what it refuses, 0 the easiest: of two misses the easier is the nearer.
+        about: what the rule is on. Where no wheel fits, the reason names first what the asker chose, then what a wheel
+            is that is for just this cell.
+        ease: of two misses the nearer is the one of the lower number: first a wheel that is for just this cell, then by
+            how easily an asker changes what the rule refuses.
         short: why no wheel fits, in the words of a table.
         missing: the wheel that does not exist when it refuses all: ``for torch 2.11``.
     """
@@ -64,6 +77,7 @@ class WheelRule:
     of_cell: Callable[[Cell], Hashable]
     of_wheel: Callable[[Candidate], Hashable]
     check: Check
+    about: About
     ease: int
     short: str
     missing: Callable[[Cell, Policy], str]
@@ -84,7 +98,8 @@ WHEEL_RULES = (
         lambda cell: cell.platform,
         lambda candidate: candidate.wheel.name.platform,
         platform_fits,
-        ease=9,
+        about=About.AXIS,
+        ease=10,
         short="no wheel for this platform",
         missing=lambda cell, policy: f"for {cell.platform}",  # noqa: ARG005
     ),
@@ -97,7 +112,8 @@ WHEEL_RULES = (
         lambda cell: (cell.arch, cell.gpu),
         lambda candidate: (candidate.wheel.name.version, candidate.build.code),
         arch_fits,
-        ease=8,
+        about=About.PROPERTY,
+        ease=9,
         short="no wheel runs on this GPU",
         missing=lambda cell, policy: f"with code for {cell.gpu_text}",  # noqa: ARG005
     ),
@@ -110,7 +126,8 @@ WHEEL_RULES = (
         lambda cell: cell.cuda.major,
         lambda candidate: candidate.wheel.name.cuda,
         cuda_fits,
-        ease=5,
+        about=About.AXIS,
+        ease=6,
         short="no wheel for this CUDA",
         missing=lambda cell, policy: f"for CUDA {cell.cuda.major}",  # noqa: ARG005
     ),
@@ -123,22 +140,40 @@ WHEEL_RULES = (
         ),
         Example("flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"),
         lambda cell: cell.torch,
-        lambda candidate: (candidate.wheel.name.torch_minor, candidate.build.torch),
+        lambda candidate: candidate.wheel.name.torch_minor,
         torch_fits,
-        ease=4,
+        about=About.AXIS,
+        ease=5,
         short="no wheel for this torch",
         missing=lambda cell, policy: f"for torch {minor_of(cell.torch)}",  # noqa: ARG005
     ),
     WheelRule(
+        "prerelease",
+        "a pre-release of torch has an interface of its own: that a wheel was built on one says nothing of any release",
+        "compat.yaml: flash_attn.recipes (v2.7.1.post1 to v2.7.3 built torch2.6 on torch 2.6.0.dev)",
+        Example(
+            "flash_attn-2.7.4.post1+cu12torch2.6cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"
+        ),
+        Example("flash_attn-2.7.3+cu12torch2.6cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"),
+        lambda cell: None,  # noqa: ARG005
+        lambda candidate: candidate.build.torch,
+        built_on_release,
+        about=About.PROPERTY,
+        ease=0,
+        short="its wheels were built on a pre-release",
+        missing=lambda cell, policy: "that was built on a release of torch",  # noqa: ARG005
+    ),
+    WheelRule(
         "python",
         "an extension module is for one CPython minor, unless it keeps to the stable ABI",
-        "PEP 425, PEP 703",
+        "PEP 425, PEP 703, PEP 803",
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp39-abi3-linux_x86_64.whl"),
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"),
         lambda cell: cell.python,
         lambda candidate: (candidate.wheel.name.python, candidate.wheel.name.python_abi),
         python_fits,
-        ease=3,
+        about=About.AXIS,
+        ease=4,
         short="no wheel for this Python",
         missing=lambda cell, policy: f"for Python {cell.python}",  # noqa: ARG005
     ),
@@ -151,7 +186,8 @@ WHEEL_RULES = (
         lambda cell: None,  # noqa: ARG005
         lambda candidate: candidate.build.fault,
         label_true,
-        ease=10,
+        about=About.PROPERTY,
+        ease=11,
         short="its wheels are mislabelled",
         missing=lambda cell, policy: "whose label is right",  # noqa: ARG005
     ),
@@ -160,11 +196,19 @@ WHEEL_RULES = (
         "std::string has another name in each C++ ABI of libstdc++",
         "compat.yaml: torch.*.abi; torch.compiled_with_cxx11_abi()",
         Example("flash_attn-2.8.3+cu128torch2.9-cp312-cp312-linux_x86_64.whl"),
-        Example("flash_attn-2.8.3+cu12torch2.9cxx11abiFALSE-cp312-cp312-linux_x86_64.whl"),
+        Example(
+            "flash_attn-2.7.4.post1+cu12torch2.6cxx11abiFALSE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"
+        ),
         lambda cell: cell.abi,
-        lambda candidate: (candidate.build.abi, candidate.wheel.name.torch_minor, candidate.wheel.name.cuda),
+        lambda candidate: (
+            candidate.build.abi,
+            candidate.build.torch,
+            candidate.wheel.name.torch_minor,
+            candidate.wheel.name.cuda,
+        ),
         abi_fits,
-        ease=6,
+        about=About.AXIS,
+        ease=7,
         short="no wheel for this C++ ABI",
         missing=lambda cell, policy: f"for ABI {cell.abi}",  # noqa: ARG005
     ),
@@ -177,7 +221,8 @@ WHEEL_RULES = (
         lambda cell: None,  # noqa: ARG005
         lambda candidate: candidate.build.driver,
         driver_loads,
-        ease=1,
+        about=About.PROPERTY,
+        ease=2,
         short="the wheels need a newer driver",
         missing=lambda cell, policy: f"for driver {policy.driver}",  # noqa: ARG005
     ),
@@ -191,7 +236,8 @@ WHEEL_RULES = (
         lambda cell: None,  # noqa: ARG005
         lambda candidate: candidate.build.glibc,
         glibc_fits,
-        ease=2,
+        about=About.PROPERTY,
+        ease=3,
         short="the wheels need a newer glibc",
         missing=lambda cell, policy: f"for glibc {policy.glibc}",  # noqa: ARG005
     ),
@@ -204,7 +250,8 @@ WHEEL_RULES = (
         lambda cell: None,  # noqa: ARG005
         lambda candidate: candidate.wheel.name.version,
         version_fits,
-        ease=0,
+        about=About.CHOICE,
+        ease=1,
         short="no wheel of the version asked for",
         missing=lambda cell, policy: f"of version {' or '.join(map(str, policy.flash_attn))}",  # noqa: ARG005
     ),
@@ -217,7 +264,8 @@ WHEEL_RULES = (
         lambda cell: None,  # noqa: ARG005
         lambda candidate: candidate.wheel.provider,
         provider_trusted,
-        ease=6,
+        about=About.CHOICE,
+        ease=7,
         short="no wheel from a trusted provider",
         missing=lambda cell, policy: "from a trusted provider",  # noqa: ARG005
     ),
@@ -232,7 +280,8 @@ WHEEL_RULES = (
         lambda cell: cell.torch,
         lambda candidate: (candidate.wheel.name.version, candidate.wheel.name.torch_minor, candidate.wheel.name.python),
         not_known_broken,
-        ease=7,
+        about=About.PROPERTY,
+        ease=8,
         short="its wheels are known to be broken",
         missing=lambda cell, policy: "that is not known to be broken there",  # noqa: ARG005
     ),
