@@ -28,7 +28,9 @@ def _join(values: Iterable[object]) -> str:
 def _unknown(document: Document, keys: KeyPath, value: str, known: Iterable[str]) -> DataError:
     known = list(known)
     return document.error(
-        keys, f"{value!r} is not known to compat.yaml{perhaps(value, known)}", remedy=f"known: {_join(known)}"
+        keys,
+        f"{value!r} is not known to compat.yaml{perhaps(value, known, numbered=True)}",
+        remedy=f"known: {_join(known)}",
     )
 
 

@@ -95,13 +95,13 @@ class Nullable:
 Spec = Union[Text, Choice, Flag, Whole, Items, Entries, Record, Nullable]  # noqa: UP007 - recursive: needs names
 
 
-def perhaps(word: str, known: Iterable[str]) -> str:
+def perhaps(word: str, known: Iterable[str], *, numbered: bool = False) -> str:
     """Say ``; perhaps you meant 'x'`` when something known is near, else nothing.
 
-    For misspelt words: what has other numbers is another version or another generation, and never a hint.
+    ``numbered``: the numbers in the words are versions or generations; what has others is another one, and no hint.
     """
     numbers = re.findall(r"\d+", word)
-    alike = [name for name in known if re.findall(r"\d+", name) == numbers]
+    alike = [name for name in known if not numbered or re.findall(r"\d+", name) == numbers]
     near = difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
     return f"; perhaps you meant {near[0]!r}" if near else ""
 
@@ -214,7 +214,7 @@ def _read_scalar(document: Document, node: yaml.Node, spec: Spec, keys: KeyPath)
                 raise document.error(keys, reason, remedy=remedy)
             if node.value not in values:
                 given = repr(node.value) if isinstance(node, yaml.ScalarNode) else _kind(node)
-                hint = perhaps(node.value, values) if isinstance(node, yaml.ScalarNode) else ""
+                hint = perhaps(node.value, values, numbered=True) if isinstance(node, yaml.ScalarNode) else ""
                 raise document.error(keys, f"{given} is not known{hint}", remedy=f"known: {', '.join(values)}")
             return node.value
         case Flag():

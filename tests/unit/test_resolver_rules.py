@@ -170,9 +170,10 @@ def test_the_abi_is_that_of_the_torch_that_compiled_the_wheel_not_of_its_label()
 def test_a_wheel_of_a_prerelease_is_evidence_for_no_release() -> None:
     asked = replace(CELL, torch=Version("2.6.0"), cuda=Cuda.parse("12.4"), abi=Abi.FALSE)
     filename = "flash_attn-2.7.3+cu12torch2.6cxx11abiFALSE-cp312-cp312-linux_x86_64.whl"
-    assert verdict("torch", filename, asked) == (
-        "built on torch 2.6.0.dev20241001, a pre-release, which says nothing of 2.6"
+    assert verdict("prerelease", filename, asked) == (
+        "built on torch 2.6.0.dev20241001, a pre-release, which says nothing of any release"
     )
+    assert verdict("abi", filename, asked) is None  # nobody recorded that build's ABI: nothing is said of it
     assert verdict("torch", filename.replace("2.7.3", "2.7.4.post1"), asked) is None
 
 

@@ -211,7 +211,7 @@ def _gpus(asked: Asked, compat: Compat) -> tuple[tuple[str | None, Arch], ...]:
     for text in asked.gpu:
         name = compat.gpu_name(text)
         if name is None:
-            hint = perhaps(text.upper(), compat.gpus)
+            hint = perhaps(text.upper(), compat.gpus, numbered=True)
             raise UsageError(
                 f"--gpu {text}: not known to compat.yaml{hint}",
                 remedy=f"known: {', '.join(compat.gpus)}; or use --arch",
