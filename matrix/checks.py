@@ -6,6 +6,7 @@ Each check raises at the line of the value that is wrong, and names what would b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -230,7 +231,6 @@ def check_exclusions(
 ) -> None:
     """Each exclusion names known values and leaves out at least one cell: a stale one would hide a mistake."""
     known = {"python": known_pythons(compat), "torch": known_torches(compat), "cuda": known_cudas(compat)}
-    cells = expand(axes, compat).cells
     for index, (row, exclusion) in enumerate(zip(rows, exclude, strict=True)):
         keys: KeyPath = ("exclude", index, "match")
         for axis, value in row["match"].items():
@@ -240,10 +240,21 @@ def check_exclusions(
                 raise _unknown(document, (*keys, axis), value, compat.gpus)
         if not row["match"]:
             raise document.error(keys, "an empty match would leave out every cell", remedy="name at least one axis")
+        cells = expand(_narrowed(axes, exclusion), compat).cells
         if not any(exclusion.matches(cell) for cell in cells):
             raise document.error(
                 keys, "this exclusion matches no cell of the axes", remedy="remove it, or correct its values"
             )
+
+
+def _narrowed(axes: Axes, exclusion: Exclusion) -> Axes:
+    """The part of the axes that an exclusion can match: every question loads the matrix, and need not expand it all."""
+    return replace(
+        axes,
+        python=tuple(python for python in axes.python if exclusion.python in {None, python}),
+        torch=tuple(torch for torch in axes.torch if exclusion.torch in {None, str(torch), minor_of(torch)}),
+        cuda=tuple(cuda for cuda in axes.cuda if exclusion.cuda in {None, cuda}),
+    )
 
 
 def check_aliases(document: Document, aliases: Mapping[str, str], targets: Mapping[str, Any]) -> None:

@@ -142,6 +142,15 @@ class OtherBackend:
 
 
 @dataclass(frozen=True, slots=True)
+class CudaSpan:
+    """The first and the last torch minor with builds for a CUDA, by their places; ``announced``: by release notes."""
+
+    first: int
+    last: int
+    announced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Compat:
     """All facts.
 
@@ -152,6 +161,9 @@ class Compat:
         driver_floors: the oldest driver for each CUDA major.
         toolkit_drivers: the driver that came with a toolkit: what translates PTX must be as new.
         data: all that the file says, as it was read: what locks are decided from.
+        minors: the place of each torch minor, the oldest first.
+        cuda_spans: the torches that each CUDA is known of.
+        with_cuda: the torch minors and platforms of which some CUDA build is known.
     """
 
     as_of: str
@@ -168,6 +180,9 @@ class Compat:
     bases: Bases
     qwen_tts: QwenTts
     data: Mapping[str, Any]
+    minors: Mapping[str, int]
+    cuda_spans: Mapping[Cuda, CudaSpan]
+    with_cuda: frozenset[tuple[str, str]]
 
     def torch_facts(self, torch: Version) -> TorchFacts:
         """The facts of a torch release; its minor must be known (the loader and the command line see to it)."""
@@ -192,13 +207,10 @@ class Compat:
                 return Shipped.NO
         if cuda in facts.cuda and self.torch_code(torch, cuda, platform) is not None:
             return Shipped.YES
-        if not any(key[0] == facts.minor and key[2] == platform for key in self.torch_sass):
+        if (facts.minor, platform) not in self.with_cuda:
             return Shipped.NO
-        minors = list(self.torch)
-        having = [minors.index(each.minor) for each in self.torch.values() if cuda in each.cuda]
-        here = minors.index(facts.minor)
-        announced = not any(cuda in each.unannounced for each in self.torch.values())
-        if not having or here < having[0] or cuda < facts.cuda[0] or (announced and here > having[-1]):
+        span, here = self.cuda_spans.get(cuda), self.minors[facts.minor]
+        if span is None or here < span.first or cuda < facts.cuda[0] or (span.announced and here > span.last):
             return Shipped.NO
         return Shipped.UNKNOWN
 
@@ -209,6 +221,8 @@ class Compat:
     def pythons(self, torch: Version) -> tuple[PythonVersion, ...]:
         """The CPythons that a release was built for, oldest first."""
         facts = self.torch_facts(torch)
+        if not facts.not_built:
+            return facts.python
         gone = {missing.python for missing in facts.not_built if missing.patch in {None, torch}}
         return tuple(python for python in facts.python if python not in gone)
 

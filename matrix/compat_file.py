@@ -14,6 +14,7 @@ from matrix.compat import (
     AbiException,
     Bases,
     Compat,
+    CudaSpan,
     DevelBase,
     GpuFacts,
     NotBuilt,
@@ -259,16 +260,28 @@ def _bases(row: dict[str, Any]) -> Bases:
     )
 
 
+def _cuda_spans(torches: Iterable[TorchFacts]) -> dict[Cuda, CudaSpan]:
+    places: dict[Cuda, list[int]] = {}
+    unannounced: set[Cuda] = set()
+    for place, facts in enumerate(torches):
+        unannounced |= facts.unannounced
+        for cuda in facts.cuda:
+            places.setdefault(cuda, []).append(place)
+    return {cuda: CudaSpan(having[0], having[-1], cuda not in unannounced) for cuda, having in places.items()}
+
+
 def _build(data: dict[str, Any]) -> Compat:
     qwen = data["qwen_tts"]
     platforms = tuple(data["platforms"])
     gpus = {name: _gpu(row, platforms) for name, row in data["gpus"].items()}
+    torch = {minor: _torch(minor, row) for minor, row in data["torch"].items()}
+    sass = _torch_sass(data["torch_sass"], torch)
     return Compat(
         as_of=data["as_of"],
         origins=data["origins"],
         platforms=platforms,
-        torch={minor: _torch(minor, row) for minor, row in data["torch"].items()},
-        torch_sass=_torch_sass(data["torch_sass"], data["torch"]),
+        torch=torch,
+        torch_sass=sass,
         gpus={name: facts.arch for name, facts in gpus.items()},
         gpu_facts=gpus,
         driver_floors={int(major): Driver.parse(floor) for major, floor in data["driver_floors"].items()},
@@ -278,4 +291,7 @@ def _build(data: dict[str, Any]) -> Compat:
         bases=_bases(data["bases"]),
         qwen_tts=QwenTts(qwen["version"], tuple(qwen["requires"]), SpecifierSet(qwen["python"])),
         data=data,
+        minors={minor: place for place, minor in enumerate(torch)},
+        cuda_spans=_cuda_spans(torch.values()),
+        with_cuda=frozenset((minor, platform) for minor, _, platform in sass),
     )

@@ -22,8 +22,9 @@ MAX_BYTES = 1_000_000
 
 #: Ours are five levels deep.
 _MAX_DEPTH = 50
-#: Only a text with one of these can hold an anchor or an alias, or nest deeper than its lines are long.
-_SUSPICIOUS = re.compile(r"[&*]|^\s*(?:[-?]\s+){20}", re.MULTILINE)
+#: Only a text with one of these can hold an anchor or an alias, which begins a node (a ``*`` within a word, as in
+#: ``13.0.*``, is none), or nest deeper than its lines are long.
+_SUSPICIOUS = re.compile(r"""(?:^|[\s\[\]{},:?"'])[&*]|^\s*(?:[-?]\s+){20}""", re.MULTILINE)
 _MANY_BRACKETS = 2000
 
 # The C parser is ten times faster and gives the same marks; PyYAML may be installed without it.

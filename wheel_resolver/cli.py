@@ -18,7 +18,7 @@ from wheel_resolver.asking.table import describe_catalogue, render_one, render_t
 from wheel_resolver.core.facts import Facts
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Unsupported
-from wheel_resolver.inside.inspection import recorded
+from wheel_resolver.inside.records import recorded
 from wheel_resolver.places import places
 from wheel_resolver.upstream.source import Loaded
 

@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix import DATA_DIR, Cuda, Driver, load_project
 from matrix.__main__ import main
 from matrix.compat_file import load_compat
+from matrix.document import _SUSPICIOUS
 from matrix.errors import DataError, ExitCode
 from matrix.known_broken import load_known_broken
 
@@ -241,3 +243,16 @@ def test_the_documentation_lists_every_target() -> None:
         gpus = ", ".join(target.gpus) or "none"
         row = f"| `{target.name}` | {target.tier} | {target.stack} | {gpus} | {target.attention.value} |"
         assert row in text
+
+
+@pytest.mark.parametrize("before", ["", " ", "[", "{", ",", ":", "?", '"k":', "!!str ", "- ", "\n  "])
+def test_an_anchor_is_seen_wherever_a_node_may_begin(tmp_path: Path, before: str) -> None:
+    """The quick look that spares most files the slow one must not miss any: PyYAML decides what is an anchor."""
+    for shape in ("b: {}&x 1", "b: [{}&x 1]", "b: [1,{}&x 2]", '{{"a"{}&x 1}}', "- {}&x 1", "b: {}*x"):
+        text = shape.format(before)
+        try:
+            found = any(getattr(event, "anchor", None) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+        except yaml.YAMLError:
+            continue
+        if found:
+            assert _SUSPICIOUS.search(text), text

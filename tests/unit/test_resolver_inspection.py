@@ -25,7 +25,8 @@ from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.wheel import Asset, Release, Wheel
 from wheel_resolver.inside import inspection
 from wheel_resolver.inside.as_locked import require_as_locked
-from wheel_resolver.inside.inspection import against_lock, against_recipe, at_hand, inspect, recorded, remember_loading
+from wheel_resolver.inside.inspection import against_lock, against_recipe, at_hand, inspect, remember_loading
+from wheel_resolver.inside.records import recorded
 from wheel_resolver.inside.sass import read_sass
 from wheel_resolver.locked.choosing import Tools
 from wheel_resolver.locked.locking import make_lock

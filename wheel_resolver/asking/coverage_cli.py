@@ -29,7 +29,7 @@ from wheel_resolver.core.facts import Facts
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match
 from wheel_resolver.files import write_atomic
-from wheel_resolver.inside.inspection import recorded
+from wheel_resolver.inside.records import recorded
 from wheel_resolver.places import add_root, places
 from wheel_resolver.upstream.catalogue import Catalogue
 

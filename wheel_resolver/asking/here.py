@@ -27,8 +27,8 @@ from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Match, resolve
 from wheel_resolver.core.wheel import Wheel
-from wheel_resolver.inside.inspection import recorded
 from wheel_resolver.inside.loading import load_extension
+from wheel_resolver.inside.records import recorded
 from wheel_resolver.inside.wheel_inside import EXTENSION
 from wheel_resolver.places import places
 

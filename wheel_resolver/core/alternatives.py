@@ -58,9 +58,7 @@ class Neighbours:
         key = (number, cell.python, cell.torch, cell.cuda, cell.abi, cell.platform)
         if key not in self._cheapest:
             self._cheapest[key] = self._rank(cell, self._lists[number])
-        return tuple(
-            replace(each, cell=replace(each.cell, arch=cell.arch, gpu=cell.gpu)) for each in self._cheapest[key]
-        )
+        return tuple(Alternative(each.change, _on_gpu(each.cell, cell), each.wheel) for each in self._cheapest[key])
 
     def _rank(self, cell: Cell, fitting: list[_Near]) -> list[Alternative]:
         own = _place(cell, self._torches[minor_of(cell.torch)])
@@ -101,16 +99,30 @@ class Neighbours:
         known = self._index.facts.compat.like(cell.gpu, cell.arch)
         return tuple(known) if self._index.policy.driver else frozenset(gpu.platforms for gpu in known)
 
+    @functools.cached_property
+    def _with_wheels(self) -> frozenset[str]:
+        """The torch minors that some wheel is for; those that a wheel may be reused on are not left out."""
+        compat, policy = self._index.facts.compat, self._index.policy
+        if policy.reuse:
+            return frozenset(compat.torch)
+        return frozenset(wheel.name.torch_minor for wheel in (*self._index.wheels, *self._untrusted.wheels))
+
     def _search(self, cell: Cell) -> Iterator[_Near]:
         """Every cell of this GPU and platform, built as PyTorch builds it, that has a wheel."""
         compat, policy = self._index.facts.compat, self._index.policy
         for step, known in enumerate(compat.torch.values()):
+            if known.minor not in self._with_wheels:
+                continue
             for torch, cuda in itertools.product(known.patches, known.cuda):
+                code = compat.torch_code(torch, cuda, cell.platform)
+                # What the rule ``torch_code`` would say too, with a remedy that nobody reads here.
+                if code is None or (cell.arch is not None and not code.serves(cell.arch)):
+                    continue
                 if not compat.ships(torch, cuda, cell.platform):
                     continue
                 abi = compat.abi(torch, cuda, cell.platform)
                 for number, python in enumerate(compat.pythons(torch)):
-                    near = replace(cell, python=python, torch=torch, cuda=cuda, abi=abi)
+                    near = Cell(python, torch, cuda, abi, cell.arch, cell.gpu, cell.platform)
                     if number == 0 and judge_cell(near, self._index.facts, policy) is not None:
                         break  # each of its Pythons exists: what refuses one refuses all
                     if (wheel := self._index.best(near) or self._untrusted.best(near)) is not None:
@@ -134,6 +146,11 @@ class _Place:
     python_minor: int
     tenths: int
     free_threaded: bool
+
+
+def _on_gpu(near: Cell, cell: Cell) -> Cell:
+    """A neighbour under the name and architecture of the cell's own GPU."""
+    return Cell(near.python, near.torch, near.cuda, near.abi, cell.arch, cell.gpu, near.platform)
 
 
 def _place(cell: Cell, step: int) -> _Place:

@@ -88,17 +88,23 @@ def judged(wheel: Wheel, facts: Facts) -> Candidate:
 
 
 class Judge:
-    """Puts together what is known of wheels; what depends on a version alone is looked up once."""
+    """Puts together what is known of wheels; those that differ in their Python alone are judged once."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._versions: dict[str, _OfVersion] = {}
-        self._abis: dict[Hashable, Abi | None] = {}
+        self._builds: dict[Hashable, Build] = {}
 
     def judge(self, wheel: Wheel) -> Candidate:
         """What a wheel really is."""
-        recipe = recipe_of(wheel, self._facts)
-        build = self._unlisted(wheel) if recipe is None else self._by_recipe(wheel, recipe)
+        recipe, name = recipe_of(wheel, self._facts), wheel.name
+        official = wheel.provider == self._facts.compat.flash_attn.repository
+        tag = wheel.tag if official else None
+        key = (recipe is None, tag, name.version, name.torch_minor, name.cuda, name.abi, name.platform)
+        build = self._builds.get(key)
+        if build is None:
+            build = self._unlisted(wheel) if recipe is None else self._by_recipe(wheel, recipe)
+            self._builds[key] = build
         seen = self._facts.inspected.get(wheel.sha256) if wheel.sha256 is not None else None
         return Candidate(wheel, build if seen is None else _by_bytes(build, seen, self._facts))
 
@@ -126,10 +132,7 @@ class Judge:
         """A wheel of another provider, or one that was uploaded to its tag later."""
         name, known = wheel.name, self._facts.compat.flash_attn
         version, later = self._version(name), known.later_uploads.glibc
-        key = (name.torch_minor, name.cuda, name.platform)
-        if key not in self._abis:
-            self._abis[key] = _only_abi(wheel, self._facts)
-        abi = Abi.TRUE if name.abi is Abi.TRUE else self._abis[key]
+        abi = Abi.TRUE if name.abi is Abi.TRUE else _only_abi(wheel, self._facts)
         tagged = known.recipes.get(wheel.tag) if wheel.provider == known.repository else None
         return Build(
             evidence=Evidence.LABEL,

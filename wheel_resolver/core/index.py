@@ -16,9 +16,11 @@ from wheel_resolver.core.build import Candidate, Judge
 from wheel_resolver.core.facts import Facts, Policy
 from wheel_resolver.core.nearest import bits, closest_misses
 from wheel_resolver.core.wheel import Wheel
-from wheel_resolver.core.wheel_rules import WHEEL_RULES, WheelRule
+from wheel_resolver.core.wheel_rules import WHEEL_RULES, WheelRule, any_cell
 
 _ONE = ord("1")
+#: The rules whose answer depends on the cell; what the others refuse is refused for every cell alike.
+_BY_CELL = [number for number, rule in enumerate(WHEEL_RULES) if rule.of_cell is not any_cell]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +28,14 @@ class Verdicts:
     """What the rules make of all wheels for cells that they cannot tell apart.
 
     ``refused``: for each rule, in order, the wheels that it refuses. ``counts``: by rule, the wheels that it is the
-    first to refuse. ``left``: the wheels that none refuses. ``nearest``: positions of the closest misses.
+    first to refuse. ``left``: the wheels that none refuses. ``nearest``: positions of the closest misses, each with the
+    number of the first rule that refuses it.
     """
 
     refused: tuple[int, ...]
     counts: Mapping[str, int]
     left: int
-    nearest: tuple[int, ...]
+    nearest: tuple[tuple[int, int], ...]
 
 
 class WheelIndex:
@@ -45,15 +48,17 @@ class WheelIndex:
     def __init__(self, wheels: Iterable[Wheel], facts: Facts, policy: Policy) -> None:
         self.facts = facts
         self.policy = policy
-        self.wheels: Sequence[Wheel] = sorted(wheels, key=self._choice)
+        choices = sorted(((self._choice(wheel), wheel) for wheel in wheels), key=lambda pair: pair[0])
+        self.wheels: Sequence[Wheel] = [wheel for _, wheel in choices]
         self.candidates: Sequence[Candidate] = list(map(Judge(facts).judge, self.wheels))
-        self._rank = self._ranks()
+        self._rank = _ranks(choice for choice, _ in choices)
         self.all = (1 << len(self.wheels)) - 1
         self._groups = [self._group(rule) for rule in WHEEL_RULES]
         self._sets: list[int] = []
         self._numbers: dict[int, int] = {}
         self._refused: dict[tuple[int, Hashable], int] = {}
         self._verdicts: dict[tuple[int, ...], Verdicts] = {}
+        self._alike: int | None = None
         self._details: dict[tuple[int, Hashable, Hashable], str | None] = {}
 
     def _choice(self, wheel: Wheel) -> tuple[object, ...]:
@@ -73,11 +78,6 @@ class WheelIndex:
             wheel.filename,
         )
 
-    def _ranks(self) -> list[int]:
-        """For each wheel: its place by trust and version alone, in which an exact CUDA decides between equals."""
-        ranks: dict[tuple[object, ...], int] = {}
-        return [ranks.setdefault(self._choice(wheel)[:3], len(ranks)) for wheel in self.wheels]
-
     def _group(self, rule: WheelRule) -> list[list[int]]:
         """The positions of wheels that a rule cannot tell apart. No bits: these are as wide as all wheels."""
         groups: dict[Hashable, list[int]] = {}
@@ -87,16 +87,20 @@ class WheelIndex:
 
     def verdicts(self, cell: Cell) -> Verdicts:
         """What the rules make of the wheels for a cell; worked out once for all cells that are refused the same."""
-        key = tuple([self._refused_by(number, cell) for number in range(len(WHEEL_RULES))])
+        key = tuple([self._refused_by(number, cell) for number in _BY_CELL])
         known = self._verdicts.get(key)
         if known is None:
-            refused = tuple(self._sets[number] for number in key)
+            refused = tuple(self._sets[self._refused_by(number, cell)] for number in range(len(WHEEL_RULES)))
             counts, left = {}, self.all
             for rule, mask in zip(WHEEL_RULES, refused, strict=True):
                 if here := (left & mask).bit_count():
                     counts[rule.name] = here
                 left &= ~mask
-            known = self._verdicts[key] = Verdicts(refused, counts, left, closest_misses(refused, self.all))
+            nearest = tuple(
+                (position, next(number for number, mask in enumerate(refused) if mask >> position & 1))
+                for position in closest_misses(refused, self.all)
+            )
+            known = self._verdicts[key] = Verdicts(refused, counts, left, nearest)
         return known
 
     def _refused_by(self, number: int, cell: Cell) -> int:
@@ -154,8 +158,12 @@ class WheelIndex:
 
     def _left(self, cell: Cell) -> int:
         """The wheels that no rule refuses; of most cells the first few rules refuse all."""
-        left = self.all
-        for number in range(len(WHEEL_RULES)):
+        if self._alike is None:
+            self._alike = self.all
+            for number in set(range(len(WHEEL_RULES))).difference(_BY_CELL):
+                self._alike &= ~self._sets[self._refused_by(number, cell)]
+        left = self._alike
+        for number in _BY_CELL:
             left &= ~self._sets[self._refused_by(number, cell)]
             if not left:
                 break
@@ -169,3 +177,9 @@ class WheelIndex:
             return name.torch_minor != torch, self._rank[position], name.cuda_minor != minor, position
 
         return key
+
+
+def _ranks(choices: Iterable[tuple[object, ...]]) -> list[int]:
+    """For each wheel: its place by trust and version alone, in which an exact CUDA decides between equals."""
+    ranks: dict[tuple[object, ...], int] = {}
+    return [ranks.setdefault(choice[:3], len(ranks)) for choice in choices]

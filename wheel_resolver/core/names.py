@@ -74,7 +74,7 @@ class WheelName:
         """The flash-attn version."""
         return Version(self.version)
 
-    @property
+    @cached_property
     def cuda_major(self) -> int:
         """12 for ``cu12``, ``cu123`` and ``cu128``."""
         return int(self.cuda[:2])
@@ -84,7 +84,7 @@ class WheelName:
         """8 for ``cu128``; None for ``cu12``, which says the major only."""
         return int(self.cuda[2:]) if len(self.cuda) > 2 else None  # noqa: PLR2004 - two digits are the major
 
-    @property
+    @cached_property
     def torch_minor(self) -> str:
         """``2.9`` for ``torch2.9`` and ``torch2.9.1``."""
         return ".".join(self.torch.split(".")[:2])

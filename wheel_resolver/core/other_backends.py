@@ -5,7 +5,11 @@ None is ever chosen unasked, and none is in a lock: an answer names them, so tha
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from matrix import Cell, Compat
 from matrix.compat import OtherBackend
@@ -33,6 +37,12 @@ def others_on(cell: Cell, compat: Compat, unsupported: str | None = None) -> tup
     return tuple(found)
 
 
+@functools.cache
+def _contains(wanted: SpecifierSet, torch: Version) -> bool:
+    """Whether a torch is one of those; no pre-release is. Asked of few pairs, for many cells."""
+    return not torch.is_prerelease and wanted.contains(torch)
+
+
 def _refusal(backend: OtherBackend, cell: Cell, compat: Compat) -> str | None:
     if cell.arch is None or cell.cuda.is_cpu:
         return "it is CUDA code"
@@ -41,7 +51,7 @@ def _refusal(backend: OtherBackend, cell: Cell, compat: Compat) -> str | None:
     if cell.arch.major not in backend.archs:
         majors = ", ".join(f"{major}.x" for major in backend.archs)
         return f"it has code for compute capability {majors}, not for {cell.gpu_text}"
-    if cell.torch.is_prerelease or not backend.torch.contains(cell.torch):
+    if not _contains(backend.torch, cell.torch):
         return f"it needs torch {backend.torch}, not {cell.torch}"
     if cell.cuda < backend.cuda:
         return f"it needs CUDA {backend.cuda} or newer, not {cell.cuda}"

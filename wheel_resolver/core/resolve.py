@@ -159,8 +159,7 @@ def _first_refusal(cell: Cell, candidate: Candidate, index: WheelIndex) -> Rejec
 def _rejections(cell: Cell, index: WheelIndex, verdicts: Verdicts) -> tuple[Rejection, ...]:
     """The closest misses, each with the first rule that refuses it."""
     found = []
-    for position in verdicts.nearest:
-        number = next(number for number, mask in enumerate(verdicts.refused) if mask >> position & 1)
+    for position, number in verdicts.nearest:
         detail = index.detail(number, position, cell)
         found.append(Rejection(index.wheels[position].filename, WHEEL_RULES[number].name, detail or ""))
     return tuple(found)
@@ -219,11 +218,12 @@ def _of_version(index: WheelIndex, accepted: int) -> str:
 
 def _built_for_it(cell: Cell, index: WheelIndex, refused: Sequence[int]) -> tuple[str, str] | None:
     """A wheel that is for just this cell, and that one rule on what it is refuses: that rule, and why."""
+    seen = more = 0  # wheels that some rule refuses; and that more than one does
+    for mask in refused:
+        more |= seen & mask
+        seen |= mask
     for number, rule in enumerate(WHEEL_RULES):
-        only = refused[number] if rule.about is About.PROPERTY else 0
-        for other, mask in enumerate(refused):
-            only &= index.all if other == number else ~mask
-        if only:
+        if rule.about is About.PROPERTY and (only := refused[number] & ~more):
             return rule.name, index.detail(number, next(bits(only)), cell) or ""
     return None
 

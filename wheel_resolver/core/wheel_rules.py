@@ -33,6 +33,10 @@ from wheel_resolver.core.wheel_checks import (
 Check = Callable[[Candidate, Cell, Facts, Policy], str | None]
 
 
+def any_cell(cell: Cell) -> None:
+    """What a rule looks at that judges a wheel alike for every cell."""
+
+
 class About(Enum):
     """What a rule is on."""
 
@@ -155,7 +159,7 @@ WHEEL_RULES = (
             "flash_attn-2.7.4.post1+cu12torch2.6cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"
         ),
         Example("flash_attn-2.7.3+cu12torch2.6cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"),
-        lambda cell: None,  # noqa: ARG005
+        any_cell,
         lambda candidate: candidate.build.torch,
         built_on_release,
         about=About.PROPERTY,
@@ -183,7 +187,7 @@ WHEEL_RULES = (
         "compat.yaml: flash_attn.recipes; what was found inside the wheel",
         Example("flash_attn-2.8.3+cu12torch2.6cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"),
         Example("flash_attn-2.8.3+cu12torch2.6cxx11abiFALSE-cp312-cp312-linux_x86_64.whl", "--torch 2.6 --cuda 12.6"),
-        lambda cell: None,  # noqa: ARG005
+        any_cell,
         lambda candidate: candidate.build.fault,
         label_true,
         about=About.PROPERTY,
@@ -218,7 +222,7 @@ WHEEL_RULES = (
         "compat.yaml: flash_attn.compressed, flash_attn.recipes",
         Example(_GOOD, "--driver 535.247.01"),
         Example("flash_attn-2.8.1+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--driver 535.247.01"),
-        lambda cell: None,  # noqa: ARG005
+        any_cell,
         lambda candidate: candidate.build.driver,
         driver_loads,
         about=About.PROPERTY,
@@ -233,7 +237,7 @@ WHEEL_RULES = (
         "compat.yaml: flash_attn.glibc; PEP 600",
         Example("flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-manylinux_2_28_x86_64.whl", "--glibc 2.31"),
         Example(_GOOD, "--glibc 2.31"),
-        lambda cell: None,  # noqa: ARG005
+        any_cell,
         lambda candidate: candidate.build.glibc,
         glibc_fits,
         about=About.PROPERTY,
@@ -247,7 +251,7 @@ WHEEL_RULES = (
         "--flash-attn, or targets.*.flash_attn",
         Example(_GOOD, "--flash-attn >=2.8"),
         Example("flash_attn-2.7.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl", "--flash-attn >=2.8"),
-        lambda cell: None,  # noqa: ARG005
+        any_cell,
         lambda candidate: candidate.wheel.name.version,
         version_fits,
         about=About.CHOICE,
@@ -261,7 +265,7 @@ WHEEL_RULES = (
         "matrix.yaml: providers, or --provider",
         Example(_GOOD),
         Example(_GOOD, provider="someone/else"),
-        lambda cell: None,  # noqa: ARG005
+        any_cell,
         lambda candidate: candidate.wheel.provider,
         provider_trusted,
         about=About.CHOICE,

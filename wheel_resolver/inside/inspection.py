@@ -1,31 +1,19 @@
-"""Look into a wheel before it is used, once for each sha256: the record lies next to the wheel in the cache.
-
-files/<sha256>/<name>               the wheel
-files/<sha256>/<name>.inspection    what was found in it, as JSON
-"""
+"""Look into a wheel before it is used, once for each sha256: what it is, and what that contradicts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from matrix.errors import DataError
 from wheel_resolver.core.build import Evidence, judged
 from wheel_resolver.core.facts import Facts, Inspection
 from wheel_resolver.core.wheel import Wheel
-from wheel_resolver.fetching.fetch import cache_folder, cached
-from wheel_resolver.files import write_atomic
+from wheel_resolver.fetching.fetch import cached
+from wheel_resolver.inside.records import read_record, write_record
 from wheel_resolver.inside.verifying import contradictions
 from wheel_resolver.inside.wheel_inside import Inside, look_inside
-from wheel_resolver.locked.entries import LockedWheel, inspection_of, inspection_row
-
-#: Another number makes every wheel be looked into anew: it moves when this program sees more.
-_SCHEMA = 1
-_SUFFIX = ".inspection"
+from wheel_resolver.locked.entries import LockedWheel
 
 
 def inspect(path: Path, sha256: str) -> Inspection:
@@ -33,30 +21,20 @@ def inspect(path: Path, sha256: str) -> Inspection:
 
     What the file contradicts of its own name is the ``refusal``. A record that cannot be kept costs the next one time.
     """
-    if (known := _read(_record(path), sha256)) is not None:
+    if (known := read_record(path, sha256)) is not None:
         return known
     try:
         seen = _of(look_inside(path))
     except DataError as error:
         seen = Inspection(refusal=error.what.removeprefix(f"{path}: "))
-    _write(path, sha256, seen)
+    write_record(path, sha256, seen)
     return seen
 
 
 def remember_loading(name: str, sha256: str, where: str) -> None:
     """Keep, next to a wheel of the cache, that it was imported; ``where``: ``Python 3.12, torch 2.9.1, CUDA 12.8``."""
     if (path := cached(sha256, name)) is not None:
-        _write(path, sha256, replace(inspect(path, sha256), loaded=where))
-
-
-def _record(path: Path) -> Path:
-    return path.with_name(path.name + _SUFFIX)
-
-
-def _write(path: Path, sha256: str, seen: Inspection) -> None:
-    row = {"schema": _SCHEMA, "sha256": sha256, **inspection_row(seen), "refusal": seen.refusal}
-    with suppress(OSError):
-        write_atomic(_record(path), json.dumps(row, indent=1) + "\n")
+        write_record(path, sha256, replace(inspect(path, sha256), loaded=where))
 
 
 def _of(inside: Inside) -> Inspection:
@@ -69,31 +47,6 @@ def _of(inside: Inside) -> Inspection:
         compressed=None if inside.sass.archs is None else inside.sass.compressed,
         refusal="; ".join(against) or None,
     )
-
-
-def _read(record: Path, sha256: str) -> Inspection | None:
-    try:
-        row: Any = json.loads(record.read_text(encoding="utf-8"))
-        if not isinstance(row, Mapping) or (row["schema"], row["sha256"]) != (_SCHEMA, sha256):
-            return None
-        return replace(inspection_of(row), refusal=row["refusal"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def recorded(folder: Path | None = None) -> dict[str, Inspection]:
-    """What the cache remembers of the insides of wheels, by their sha256; opens no wheel."""
-    found = {}
-    for record in _records(folder or cache_folder()):
-        sha256 = record.parent.name
-        if (seen := _read(record, sha256)) is not None:
-            found[sha256] = seen
-    return found
-
-
-def _records(folder: Path) -> Iterator[Path]:
-    with suppress(OSError):
-        yield from sorted((folder / "files").glob(f"*/*{_SUFFIX}"))
 
 
 def at_hand(wheel: Wheel) -> Inspection | None:

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from matrix import Abi, Arch, Cuda, Driver, PythonVersion
 from wheel_resolver.core.facts import Inspection
+from wheel_resolver.inside.records import inspection_of, inspection_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +143,6 @@ def _wheel_row(wheel: LockedWheel) -> dict[str, Any]:
     }
 
 
-def inspection_row(seen: Inspection) -> dict[str, Any]:
-    """What was found inside a wheel, as lock and cache have it; a refusal stands apart."""
-    return {
-        "abi": str(seen.abi) if seen.abi else None,
-        "glibc": str(seen.glibc) if seen.glibc else None,
-        "cuda": seen.cuda,
-        "sass": None if seen.sass is None else [arch.capability for arch in seen.sass],
-        "compressed": seen.compressed,
-        "loaded": seen.loaded,
-    }
-
-
 def from_row(name: str, row: dict[str, Any]) -> LockedTarget:
     """The other way."""
     wheel, build = row["wheel"], row["source_build"]
@@ -184,15 +173,3 @@ def _wheel(row: dict[str, Any]) -> LockedWheel:
         "inspection": None if seen is None else inspection_of(seen),
     }
     return LockedWheel(**{**row, **changed})
-
-
-def inspection_of(row: Mapping[str, Any]) -> Inspection:
-    """What ``inspection_row`` wrote."""
-    return Inspection(
-        abi=Abi(row["abi"]) if row["abi"] else None,
-        glibc=Version(row["glibc"]) if row["glibc"] else None,
-        cuda=row["cuda"],
-        sass=None if row["sass"] is None else tuple(map(Arch.parse, row["sass"])),
-        compressed=row["compressed"],
-        loaded=row["loaded"],
-    )
