@@ -57,7 +57,7 @@ def unimportable(serve: str) -> dict[str, str]:
 
 
 def forbidden() -> list[str]:
-    """Those of `FORBIDDEN` that can be imported here."""
+    """The names of `FORBIDDEN` that can be imported here."""
     return [name for name in FORBIDDEN if importlib.util.find_spec(name) is not None]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from matrix.document import Document, KeyPath
 from matrix.flash_attn_facts import (
     BuildRecipe,
     CodeFor,
@@ -78,6 +80,27 @@ SPEC = Record(
         ),
     }
 )
+
+
+def check(document: Document, row: Mapping[str, Any]) -> None:
+    """Each recipe names a known runner, and for each torch one build a toolkit, or none where that is not known.
+
+    Raises:
+        DataError: one does not.
+    """
+    for index, recipe in enumerate(row["recipes"]):
+        keys: KeyPath = ("flash_attn", "recipes", index)
+        if recipe["runner"] not in row["runners"]:
+            raise document.error(
+                (*keys, "runner"), f"{recipe['runner']!r} has no glibc below", remedy="add it to flash_attn.runners"
+            )
+        for torch, builds in recipe["torch"].items():
+            if builds and len(builds) != len(recipe["toolkits"]):
+                raise document.error(
+                    (*keys, "torch", torch),
+                    f"names {len(builds)} builds of torch for {len(recipe['toolkits'])} toolkits",
+                    remedy="write one CUDA for each toolkit, or []",
+                )
 
 
 def code(row: dict[str, Any]) -> CodeFor:

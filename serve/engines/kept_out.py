@@ -42,7 +42,7 @@ def kept_out() -> Iterator[None]:
 
 
 def find_kept_out() -> tuple[KeptOut, ...]:
-    """Those of `PACKAGES` that are installed here; none in our images."""
+    """The packages of `PACKAGES` that are installed here; none in our images."""
     return tuple(
         KeptOut(name, version_of(name), because)
         for name, because in PACKAGES.items()

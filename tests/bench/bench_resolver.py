@@ -1,4 +1,4 @@
-"""`make bench-resolver`: how fast the resolver is beside `import requests`, how it grows, and who answers right.
+"""`make bench-resolver`: how fast the resolver is next to `import requests`, how it grows, and who answers right.
 
     PYTHONPATH=. python tests/bench/bench_resolver.py [--pairs N] [--json]
 

@@ -122,7 +122,7 @@ def test_of_what_fits_the_newest_is_given_with_its_evidence(machine: tuple[int, 
 
 
 def asked_anything(names: Iterable[str]) -> set[str]:
-    """Those of some wheels that are given for any torch, CUDA, Python, ABI and GPU, with and without reuse."""
+    """The wheels, out of some, that are given for any torch, CUDA, Python, ABI and GPU, with and without reuse."""
     kept, bare = [SHIPPED[name] for name in names], replace(policy(), glibc=None)
     alone = [WheelIndex(kept, FACTS, replace(bare, reuse=reuse)) for reuse in (False, True)]
     return {

@@ -504,7 +504,7 @@ NEARBY = {"8": "8.7", "9": "9.0", "10": "10.3", "12": "12.1"}
 
 
 def gpus_near(made: Made, known: Known, universe: Universe) -> list[str]:
-    """Those that a wheel's code is for, those that its recipe asks code for, and one beside each."""
+    """The GPUs that a wheel's code is for, those that its recipe asks code for, and a neighbour of each."""
     recipe = universe.recipes.get(made.tag)
     codes = [*(known.sass or ()), *(recipe.archs if recipe else ()), "8.0"]
     return [gpu for code in codes for gpu in (code.rstrip("af"), NEARBY[code.split(".")[0]])]
