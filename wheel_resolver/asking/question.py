@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -163,13 +164,22 @@ def _torches(given: Sequence[str], compat: Compat) -> tuple[Version, ...]:
     for text in given:
         public, _, build = text.partition("+")
         if build and public in known:
-            raise UsageError(
-                f"--torch {text}: +{build} names a build of torch {public}",
-                remedy=f"write --torch {public}, and its CUDA as in --cuda 12.8 or --cuda cpu",
-            )
+            what = f"--torch {text}: +{build} names a build of torch {public}"
+            raise UsageError(what, remedy=_apart(public, build))
         if text not in known and not _known_prerelease(text, compat):
             raise UsageError(f"--torch {text}: {_unknown_torch(text, compat)}", remedy=f"known: {', '.join(known)}")
     return tuple(newest_patch(text, compat) for text in given)
+
+
+def _apart(public: str, build: str) -> str:
+    """How to ask for what a local part names; flash-attn's wheels are for CUDA, and a build for others gets none."""
+    found = re.fullmatch(r"cu(\d\d)(\d)", build)
+    if found is None and build != "cpu":
+        return (
+            f"flash-attn's wheels are for CUDA builds of torch, and +{build} is no such build; torch's own "
+            f"SDPA runs there. For a CUDA build: --torch {public} --cuda 12.8"
+        )
+    return f"write --torch {public} --cuda {f'{found[1]}.{found[2]}' if found else 'cpu'}"
 
 
 def _unknown_torch(text: str, compat: Compat) -> str:
