@@ -41,9 +41,10 @@ from images.hostsettings import read_host_settings
 from images.lock import origin_for
 from images.planned import Workspace, load_planned
 from images.requirement_files import RUNTIME_LISTS, parse_pins
-from matrix import PythonVersion, Target
+from matrix import PythonVersion, Target, load_project
 from tests.packing import members, pack
 from wheel_resolver.fetching.fetch import file_sha256
+from wheel_resolver.locked.inputs import inputs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -122,6 +123,9 @@ def make_space(root: Path, target: Target) -> Space:
     matrix |= {"targets": {"bench-first": row, "bench-second": row}, "aliases": {}}
     lock["targets"] = {"bench-first": decision | sdpa, "bench-second": decision | fa2}
     matrix_file.write_text(json.dumps(matrix))  # JSON is YAML, without anchors
+    project = load_project(matrix_file)
+    for name, entry in lock["targets"].items():
+        entry["inputs"] = f"sha256:{inputs_of(project.matrix.targets[name], project)}"
     lock_file.write_text(json.dumps(lock))
     space = Space(root)
     with contextlib.redirect_stdout(sys.stderr):

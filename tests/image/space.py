@@ -37,6 +37,11 @@ class Space:
         verb, *rest = arguments
         return self.python("images", verb, "--root", str(self.root), *rest, **environment)
 
+    def lock(self) -> None:
+        """Decide again after a change of the matrix, as a user does: what was decided from another one is refused."""
+        answer = self.python("wheel_resolver", "lock", "--offline", "--root", str(self.root))
+        assert answer.status == 0, answer.err
+
     def python(self, module: str, *arguments: str, **environment: str) -> Answer:
         env = os.environ | {"REGISTRY": REPOSITORY, "SOURCE_DATE_EPOCH": "1790000000"} | environment
         done = subprocess.run(

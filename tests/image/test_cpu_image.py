@@ -137,13 +137,15 @@ def test_what_it_weighs_is_told_and_an_image_over_its_budget_is_a_failure(built:
     assert 300e6 < weight["unpacked"] < 2000e6
     assert (weight["packed"] is not None) == engine.containerd_store
     matrix = built.root / "matrix" / "matrix.yaml"
-    text = matrix.read_text()
-    matrix.write_text(re.sub(r"unpacked_mb: \d+(?=, layers: \d+}  # cpu)", "unpacked_mb: 7", text))
-    assert matrix.read_text() != text
+    before = {path: path.read_text() for path in (matrix, matrix.with_name("lock.yaml"))}
+    matrix.write_text(re.sub(r"unpacked_mb: \d+(?=, layers: \d+}  # cpu)", "unpacked_mb: 7", before[matrix]))
+    assert matrix.read_text() != before[matrix]
     try:
+        built.lock()
         answer = built.images("build", "cpu")
     finally:
-        matrix.write_text(text)
+        for path, text in before.items():
+            path.write_text(text)
     assert answer.status == 1
     assert "over budget: unpacked" in " ".join(answer.out.split())
     assert "budget 7 MB" in answer.err
