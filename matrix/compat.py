@@ -16,7 +16,8 @@ from matrix.values import Abi, Arch, Cuda, Driver, PythonVersion
 
 def minor_of(version: Version) -> str:
     """Give ``2.9`` for ``2.9.1``: torch's binary interface holds within a minor."""
-    return f"{version.major}.{version.minor}"
+    major, *minor = version.release[:2]
+    return f"{major}.{minor[0] if minor else 0}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,15 +185,22 @@ class _Near:
 def _cost(own: _Place, near: _Near, official: Abi) -> tuple[object, ...]:
     """Order by: how many axes change, how dear they are, how far they move; newer first at equal distance."""
     place = near.place
-    axes = (near.provider is not None, place.cuda != own.cuda, place.torch != own.torch, place.python != own.python)
+    cuda_moves, torch_moves, python_moves = place.cuda != own.cuda, place.torch != own.torch, place.python != own.python
+    other_provider = near.provider is not None
     steps, python, cuda = place.step - own.step, place.python_minor - own.python_minor, place.tenths - own.tenths
-    return (
-        sum(axes) + (own.abi is not place.abi and own.abi is not official),
-        axes,
+    abi_moves = own.abi is not place.abi and own.abi is not official
+    return (  # flat: thousands of these are compared
+        other_provider + cuda_moves + torch_moves + python_moves + abi_moves,
+        other_provider,
+        cuda_moves,
+        torch_moves,
+        python_moves,
         abs(steps),
         abs(python),
         abs(cuda),
-        (-steps, -python, -cuda),
+        -steps,
+        -python,
+        -cuda,
         place.free_threaded,
     )
 
@@ -203,12 +210,15 @@ def _change(own: _Place, near: _Near, official: Abi) -> dict[str, str]:
 
     The ABI follows from the others, unless the asker gave one that no official build of the cell has.
     """
-    change = {axis: getattr(near.place, axis) for axis in _AXES if getattr(near.place, axis) != getattr(own, axis)}
-    if own.abi not in {near.place.abi, official}:
-        change["abi"] = str(near.place.abi)
+    place, change = near.place, {}
+    if place.python != own.python:
+        change["python"] = place.python
+    if place.torch != own.torch:
+        change["torch"] = place.torch
+    if place.cuda != own.cuda:
+        change["cuda"] = place.cuda
+    if own.abi is not place.abi and own.abi is not official:
+        change["abi"] = str(place.abi)
     if near.provider is not None:
         change["provider"] = near.provider
     return change
-
-
-_AXES = ("python", "torch", "cuda")

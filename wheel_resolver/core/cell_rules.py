@@ -44,10 +44,10 @@ def machine_has_gpu(cell: Cell, facts: Facts, policy: Policy) -> Verdict:  # noq
     """
     if cell.arch is None:
         return None
-    known = list(facts.compat.like(cell.gpu, cell.arch))
-    platforms = list(dict.fromkeys(platform for gpu in known for platform in gpu.platforms))
-    if not known or cell.platform in platforms:
+    known = tuple(facts.compat.like(cell.gpu, cell.arch))
+    if not known or any(cell.platform in gpu.platforms for gpu in known):
         return None
+    platforms = list(dict.fromkeys(platform for gpu in known for platform in gpu.platforms))
     return (
         f"no {cell.platform} machine has {cell.gpu_text}: it comes with {' or '.join(platforms)} only",
         f"use --platform {platforms[0]}",

@@ -7,6 +7,7 @@ operations on integers of one bit a wheel, however many wheels there are.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,9 +81,9 @@ class WheelIndex:
 
     def _group(self, rule: WheelRule) -> list[list[int]]:
         """The positions of wheels that a rule cannot tell apart. No bits: these are as wide as all wheels."""
-        groups: dict[Hashable, list[int]] = {}
+        groups: defaultdict[Hashable, list[int]] = defaultdict(list)
         for position, candidate in enumerate(self.candidates):
-            groups.setdefault(rule.of_wheel(candidate), []).append(position)
+            groups[rule.of_wheel(candidate)].append(position)
         return list(groups.values())
 
     def verdicts(self, cell: Cell) -> Verdicts:
@@ -134,20 +135,19 @@ class WheelIndex:
 
     def best(self, cell: Cell) -> Wheel | None:
         """The first of those that fit; None when none does."""
-        position = self._best(cell)
+        position = self._first(self._left(cell), cell)
         return None if position is None else self.wheels[position]
 
-    def chosen(self, cell: Cell) -> Candidate | None:
-        """The best wheel with what it really is."""
-        position = self._best(cell)
+    def chosen(self, cell: Cell, verdicts: Verdicts) -> Candidate | None:
+        """The best wheel with what it really is. ``verdicts``: those for this cell."""
+        position = self._first(verdicts.left, cell)
         return None if position is None else self.candidates[position]
 
     def candidate(self, wheel: Wheel) -> Candidate:
         """What one of the index's wheels really is."""
         return self.candidates[self.wheels.index(wheel)]
 
-    def _best(self, cell: Cell) -> int | None:
-        left = self._left(cell)
+    def _first(self, left: int, cell: Cell) -> int | None:
         if not left:
             return None
         if self.policy.reuse:  # a wheel further down may be for the exact torch

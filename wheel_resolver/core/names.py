@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from packaging.version import Version
 
@@ -69,10 +69,10 @@ class WheelName:
             f"-{self.python}-{self.python_abi}-{self.platform}.whl"
         )
 
-    @cached_property
+    @property
     def flash_attn(self) -> Version:
         """The flash-attn version."""
-        return Version(self.version)
+        return _version(self.version)
 
     @cached_property
     def cuda_major(self) -> int:
@@ -88,3 +88,9 @@ class WheelName:
     def torch_minor(self) -> str:
         """``2.9`` for ``torch2.9`` and ``torch2.9.1``."""
         return ".".join(self.torch.split(".")[:2])
+
+
+@cache
+def _version(text: str) -> Version:
+    """A version that many wheels have is read once."""
+    return Version(text)

@@ -27,10 +27,11 @@ def closest_misses(refused: Sequence[int], every: int) -> tuple[int, ...]:
     ``refused``: for each rule the wheels that it refuses; ``every``: all wheels.
     """
     levels = [every, *[0] * len(refused)]  # levels[n]: wheels refused by n of the rules seen so far
-    for mask in refused:
-        for count in range(len(levels) - 1, 0, -1):
-            levels[count] = (levels[count] & ~mask) | (levels[count - 1] & mask)
-        levels[0] &= ~mask
+    for seen, mask in enumerate(filter(None, refused)):  # what no rule refuses moves nothing
+        kept = ~mask
+        for count in range(seen + 1, 0, -1):
+            levels[count] = (levels[count] & kept) | (levels[count - 1] & mask)
+        levels[0] &= kept
     found: list[int] = []
     for level in levels[1:]:
         left = level

@@ -29,9 +29,9 @@ class Other:
 
 def others_on(cell: Cell, compat: Compat, unsupported: str | None = None) -> tuple[Other, ...]:
     """Every other backend that the facts know, for a cell; ``unsupported``: why torch itself cannot run there."""
-    found = []
+    found, nowhere = [], unsupported or _nowhere(cell, compat)
     for backend in compat.other_backends:
-        refusal = unsupported or _refusal(backend, cell, compat)
+        refusal = nowhere or _refusal(backend, cell)
         why = f"not chosen unasked: {backend.because}" if refusal is None else refusal
         found.append(Other(backend.name, backend.where, backend.needs, refusal is None, why))
     return tuple(found)
@@ -43,12 +43,17 @@ def _contains(wanted: SpecifierSet, torch: Version) -> bool:
     return not torch.is_prerelease and wanted.contains(torch)
 
 
-def _refusal(backend: OtherBackend, cell: Cell, compat: Compat) -> str | None:
+def _nowhere(cell: Cell, compat: Compat) -> str | None:
+    """Why none of them runs on a cell: all are CUDA code for Linux."""
     if cell.arch is None or cell.cuda.is_cpu:
         return "it is CUDA code"
     if unserved(cell, compat) is not None:
         return f"it is for Linux and CUDA, not for {cell.platform} with {cell.cuda}"
-    if cell.arch.major not in backend.archs:
+    return None
+
+
+def _refusal(backend: OtherBackend, cell: Cell) -> str | None:
+    if cell.arch is None or cell.arch.major not in backend.archs:
         majors = ", ".join(f"{major}.x" for major in backend.archs)
         return f"it has code for compute capability {majors}, not for {cell.gpu_text}"
     if not _contains(backend.torch, cell.torch):

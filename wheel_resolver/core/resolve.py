@@ -109,7 +109,7 @@ def resolve(cell: Cell, index: WheelIndex) -> Resolution:
         return Unsupported(cell, reason, remedy, rule.name)
     verdicts = index.verdicts(cell)
     nearest = _rejections(cell, index, verdicts)
-    best = index.chosen(cell)
+    best = index.chosen(cell, verdicts)
     if best is not None:
         reason = _why_match(cell, best, index.facts) + trust_words(best.wheel, cell, index)
         return Match(cell, reason + _unlisted(cell, index), best.wheel, best.build, verdicts.counts, nearest)

@@ -163,20 +163,21 @@ def provider_trusted(candidate: Candidate, cell: Cell, facts: Facts, policy: Pol
 def not_known_broken(candidate: Candidate, cell: Cell, facts: Facts, policy: Policy) -> str | None:
     """No known-broken fact matches the wheel on this torch, next to what else is installed."""
     for fact in facts.known_broken:
+        if fact.installed and not policy.packages:  # the usual question, which knows of nothing installed
+            continue
         if _matches(fact, candidate.wheel.name, cell, policy):
             return f"known broken: {fact.because} (workaround: {fact.workaround})"
     return None
 
 
 def _matches(fact: KnownBroken, name: WheelName, cell: Cell, policy: Policy) -> bool:
-    there = all(  # first: of most facts nothing is known to be installed, and that is cheap to see
-        project in policy.packages and wanted.contains(policy.packages[project], prereleases=True)
-        for project, wanted in fact.installed.items()
-    )
     return (
-        there
-        and fact.wheel_torch in {None, name.torch_minor}
-        and fact.wheel_python in {None, name.python.removeprefix("cp").replace("3", "3.", 1)}
+        (fact.wheel_torch is None or fact.wheel_torch == name.torch_minor)
+        and (fact.wheel_python is None or fact.wheel_python == name.python.removeprefix("cp").replace("3", "3.", 1))
+        and all(
+            project in policy.packages and wanted.contains(policy.packages[project], prereleases=True)
+            for project, wanted in fact.installed.items()
+        )
         and (fact.torch is None or fact.torch.contains(cell.torch, prereleases=True))
         and (fact.flash_attn is None or fact.flash_attn.contains(name.flash_attn, prereleases=True))
     )
