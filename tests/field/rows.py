@@ -16,7 +16,7 @@ TABLE = Path(__file__).with_name("questions.yaml")
 EXPECTED = frozenset(
     "exit attention backend evidence remedy wheel says never shows near change others cells".split()  # noqa: SIM905
 )
-_OTHER_KEYS = frozenset({"row", "source", "ask", "host", "pythons", "cudas", "broken"})
+_OTHER_KEYS = frozenset({"row", "source", "ask", "host", "pythons", "cudas"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,6 @@ class Row:
     ask: tuple[str, ...]
     host: Machine | None
     expected: Mapping[str, Any]
-    broken: str | None
 
 
 def read_rows(path: Path = TABLE) -> list[Row]:
@@ -72,7 +71,6 @@ def _rows(given: dict[str, Any]) -> Iterator[Row]:
             tuple(word.replace("_", " ") if word.startswith(("RTX_", "GB10_")) else word for word in words),
             host,
             {**expected, "wheel": expected["wheel"].format(**texts)} if expected.get("wheel") else expected,
-            given.get("broken"),
         )
 
 

@@ -6,8 +6,6 @@ plain values and the local part of a version (rows 12 and 19, and the table of t
 prints them, ``2.9.0+cu128``, ``--python 3.14.3t`` of row 13), exports for uv (27), pip in the command of ``--here``
 (28), files of a folder provider (29), and networks, engines and CI (30 to 42). Row 2 and the lock's half of row 24 are
 in ``test_lock_of_another_matrix.py``; what holds of every wheel of the snapshot is in ``test_every_wheel.py``.
-
-A row that is ``broken`` is what the product does not answer rightly yet.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ ROWS = read_rows()
 
 
 def _param(row: Row) -> Any:
-    marks = [pytest.mark.xfail(reason=row.broken, strict=True, raises=AssertionError)] if row.broken else []
-    return pytest.param(row, marks=marks, id=row.name)
+    return pytest.param(row, id=row.name)
 
 
 QUESTIONS = [_param(row) for row in ROWS if row.host is None]
