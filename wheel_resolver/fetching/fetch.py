@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def cache_folder() -> Path:
     """``$WHEELWRIGHT_CACHE``, else ``wheelwright`` in the user's cache folder (XDG)."""
     if given := os.environ.get("WHEELWRIGHT_CACHE"):
-        return Path(given)
+        return Path(given).resolve()  # a link is the user's own, wherever it stands
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wheelwright"
 
 
