@@ -36,8 +36,6 @@ __all__ = [
     "write",
 ]
 
-# Not to wait for the other end of a pipe, should one be put there while it is opened.
-_COMMON = os.O_CLOEXEC | os.O_NONBLOCK
 _FLAGS = {
     "rb": os.O_RDONLY,
     "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
@@ -56,9 +54,8 @@ def open_file(path: Path, mode: Literal["rb", "wb", "ab"] = "rb") -> BinaryIO:
         OSError: it cannot be opened.
     """
     with reach(path, make=mode != "rb") as spot:
-        if not spot.inside:
-            return path.open(mode)
-        descriptor = spot.open(_FLAGS[mode] | _COMMON)
+        # Not to wait for the other end of a pipe, should one be put there meanwhile; the user's own pipe is waited for.
+        descriptor = spot.open(_FLAGS[mode] | os.O_CLOEXEC | (os.O_NONBLOCK if spot.inside else 0))
     os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, mode)
 

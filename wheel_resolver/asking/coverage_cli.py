@@ -145,8 +145,8 @@ def render_html(groups: Sequence[Group], catalogue: Catalogue, platform: str) ->
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415 - only the page needs it
 
     environment = Environment(
-        loader=FunctionLoader(lambda name: tree.read_text(Path(__file__).with_name(name))), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: tree.read_text(Path(__file__).with_name(name))),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template(_TEMPLATE).render(
         groups=groups,
