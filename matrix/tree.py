@@ -9,12 +9,13 @@ below no root is the user's own word (``--matrix FILE``, a cache) and is opened 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, overload
 
 from matrix.spot import FOLDER, Spot, enter, reach, settle
 
@@ -46,7 +47,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 settle(Path(__file__).parent.parent)  # this checkout is always one
 
 
-def open_file(path: Path, mode: Literal["rb", "wb", "ab"] = "rb") -> BinaryIO:
+@overload
+def open_file(path: Path, mode: Literal["rb"] = "rb") -> io.BufferedReader: ...
+@overload
+def open_file(path: Path, mode: Literal["wb", "ab"]) -> io.BufferedWriter: ...
+def open_file(path: Path, mode: Literal["rb", "wb", "ab"] = "rb") -> io.BufferedReader | io.BufferedWriter:
     """Open a file; its folder is made where it is written.
 
     Raises:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix import tree
 from matrix.errors import DataError
 from wheel_resolver.files import alone
 
@@ -125,7 +126,7 @@ def _to_disk(path: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    with tree.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
