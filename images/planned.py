@@ -124,6 +124,7 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
     digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
+    tagged: dict[str, str] = {}
     stacks: dict[str, Stack] = {}
     for target in matrix.targets.values():
         locked = decisions.targets.get(target.name)
@@ -143,6 +144,12 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
             target.name,
             *(alias for alias, name in matrix.aliases.items() if name == target.name),
         )
+        for tag in tags:
+            if tagged.setdefault(tag, target.name) != target.name:
+                raise DataError(
+                    f"{workspace.matrix_file}: {tag} would be a tag of {tagged[tag]} and of {target.name}",
+                    remedy="choose another alias",
+                )
         facts = image_facts(target, locked, recipe, compat)
         if target.name in wanted:
             planned.append(Planned(target, locked, recipe, facts, tags))

@@ -62,7 +62,7 @@ def open_file(path: Path, mode: Literal["rb", "wb", "ab"] = "rb") -> io.Buffered
         # Not to wait for the other end of a pipe, should one be put there meanwhile; the user's own pipe is waited for.
         descriptor = spot.open(_FLAGS[mode] | os.O_CLOEXEC | (os.O_NONBLOCK if spot.inside else 0))
     os.set_blocking(descriptor, True)
-    return os.fdopen(descriptor, mode)
+    return os.fdopen(descriptor, "rb") if mode == "rb" else os.fdopen(descriptor, mode)
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
