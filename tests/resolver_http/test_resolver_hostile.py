@@ -321,7 +321,7 @@ def test_killed_in_the_middle_of_a_write(upstream: Any, cache: Path, moment: str
     serve(upstream, "2.8.5")
     stop = f"""
     import os, time
-    def stop(*args):
+    def stop(*args, **kwargs):
         print("here", flush=True)
         time.sleep(60)
     if {moment!r} == "fsync":
