@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -9,9 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from images import caches
 from images.hostsettings import mask
 from images.planned import Workspace
-from matrix import Export
+from matrix import Export, tree
 from matrix.cli import say
 from matrix.errors import WheelwrightError
 
@@ -20,6 +22,7 @@ _LONGEST = 300
 # inputs for the step, or the snapshot that it was making away with it.
 _SHARED_STEP_LOST = re.compile(r"no active sessions|snapshot \S+ does not exist")
 _TRIES = 3
+_FIRST_THAT_ASKS = (0, 19)
 
 
 class BuildError(WheelwrightError):
@@ -42,6 +45,7 @@ class BuildOptions:
         packing: how layers are packed; None for what the matrix says.
         export: a folder for the image as an OCI archive, beside the engine's image; None for none.
         cache_from, cache_to: remote caches to read and to write, ``type=registry,ref=...`` (see ``images.caches``).
+        buildx: its version.
     """
 
     base: str = "auto"
@@ -52,6 +56,26 @@ class BuildOptions:
     cache_to: tuple[str, ...] = ()
     packing: Export | None = None
     export: Path | None = None
+    buildx: str = ""
+
+
+def allowed(options: BuildOptions, root: Path, override: Path) -> list[str]:
+    """What buildx is told that this build may use outside the workspace: its secrets, and local caches.
+
+    A buildx before 0.19 looks at no paths, and one before 0.17 has no such option; 0.19 warns, and 0.20 refuses.
+    """
+    version = re.match(r"v?(\d+)\.(\d+)", options.buildx)
+    if version and (0, 0) < (int(version[1]), int(version[2])) < _FIRST_THAT_ASKS:  # 0.0: built without a version
+        return []
+    paths = [("read", override.parent)]
+    paths += [("read", _there(root / folder)) for folder in caches.local_folders(options.cache_from)]
+    paths += [("write", _there(root / folder)) for folder in caches.local_folders(options.cache_to)]
+    return [f"--allow=fs.{way}={path}" for way, path in paths if not path.is_relative_to(root)]
+
+
+def _there(path: Path) -> Path:
+    """The path, or the first folder above it that there is: buildx grants no other."""
+    return next(each for each in (path, *path.parents) if each.exists()).resolve()
 
 
 def bake(
@@ -82,15 +106,15 @@ def _bake(
         "buildx", "bake", "--progress=plain",
         *([] if chosen.cached else ["--no-cache"]),
         *(["--builder", chosen.builder] if chosen.builder else []),
-        "--file", "dockerfiles/docker-bake.json", "--file", str(override.relative_to(workspace.root)),
+        *allowed(chosen, workspace.root, override),
+        "--file", "dockerfiles/docker-bake.json", "--file", str(override),
         "--set", f"{target}.output={output}", target,
     ]  # fmt: skip
     # Else buildx loads each stage that others take as a context too, as a nameless image packed with gzip, and what is
     # built from it keeps those layers.
     environment = os.environ | {"BUILDX_NO_DEFAULT_LOAD": "1"}
-    log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        log.open("w", buffering=1, encoding="utf-8") as file,
+        io.TextIOWrapper(tree.open_file(log, "wb"), encoding="utf-8", line_buffering=True) as file,
         subprocess.Popen(
             command,
             cwd=workspace.root,
@@ -112,7 +136,7 @@ def _bake(
             process.communicate()
             raise
     if process.returncode != 0:
-        raise BuildError(failing_step(log.read_text(encoding="utf-8")), log)
+        raise BuildError(failing_step(tree.read_text(log)), log)
 
 
 def failing_step(text: str) -> str:

@@ -6,8 +6,6 @@ fails does not stop the others.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +25,9 @@ from images.inputs import Run, Staged, stage, stage_compiled
 from images.planned import Planned, Workspace, default_targets, image_tag, load_planned, select_targets
 from images.render import require_fresh
 from images.results import Built
+from images.secret_folder import secret_folder
+from images.staging import require_plain_context
+from matrix import tree
 from matrix.cli import say
 from matrix.errors import NetworkError, WheelwrightError
 from wheel_resolver.files import alone
@@ -39,16 +40,17 @@ def build_targets(
 
     Raises:
         UsageError: an unknown target.
-        DataError: the locks or the generated files do not fit the matrix.
+        DataError: the locks or the generated files do not fit the matrix, or a link lies in what is built.
     """
     wanted = default_targets(workspace.project.matrix.targets) if names is None else names
     names_wanted = select_targets(workspace.project.matrix.targets, wanted)
     every = load_planned(workspace)
+    require_plain_context(workspace.root)
     require_fresh(every, workspace)
     planned = [item for item in every if item.target.name in names_wanted]
     settings = read_host_settings()
     say(f"engine {engine.version} at {engine.host}, buildx {engine.buildx}; package settings: {settings.describe()}")
-    chosen = options or BuildOptions()
+    chosen = replace(options or BuildOptions(), buildx=engine.buildx)
     provider = BaseProvider(engine, workspace.project.compat, chosen.base)
     run = Run(workspace, engine, settings, provider, chosen)
     return [_build_one(run, item) for item in planned]
@@ -75,8 +77,8 @@ def _build_one(run: Run, item: Planned) -> Built:
 def _stage_and_bake(run: Run, item: Planned, log: Path) -> Built:
     workspace, engine = run.workspace, run.engine
     name, tag = item.target.name, image_tag(item.target.name)
-    with _scratch(workspace, name) as scratch:
-        staged = stage(run, item, scratch)
+    with secret_folder(workspace.root) as secrets, _scratch(workspace, name) as scratch:
+        staged = stage(run, item, secrets, scratch)
         say(f"{name}: {staged.how}")
         if item.recipe.source_build:
             stage_compiled(run, item.recipe, staged, log)
@@ -97,14 +99,14 @@ def _stage_and_bake(run: Run, item: Planned, log: Path) -> Built:
 
 @contextmanager
 def _scratch(workspace: Workspace, target: str) -> Iterator[Path]:
-    """A target's own folder for the time of its build: it holds secrets. One that a killed run left is removed."""
+    """A target's own folder for what its build puts out; one that a killed run left is removed."""
     folder = workspace.build / f"run-{target}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
+    tree.remove_tree(folder)
+    tree.make_folder(folder, 0o700)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        tree.remove_tree(folder)
 
 
 def _explained(engine: Engine, error: Exception) -> str:
@@ -124,15 +126,12 @@ def _export(run: Run, name: str, staged: Staged, packed: str) -> str | None:
     folder = run.options.export
     if folder is None:
         return None
-    made = staged.file.with_name("image.oci.tar")
+    made = staged.scratch / "image.oci.tar"
     log = run.workspace.build / "logs" / f"{name}.export.log"
     output = f"type=oci,dest={made.relative_to(run.workspace.root)}{packed},force-compression=true"
     bake(run.workspace, name, staged.file, log, output=output, options=replace(run.options, cached=True))
-    folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{name}.oci.tar"
-    part = folder / f".{name}.{os.getpid()}.part"
-    shutil.move(made, part)  # the folder may be on another disk
-    part.replace(archive)
+    tree.move(made, archive)  # the folder may be on another disk
     say(f"{name}: {archive}: {archive.stat().st_size:,} bytes")
     return str(archive)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
 
 from images.bake import BuildOptions
@@ -14,6 +13,7 @@ from images.engine import find_engine
 from images.planned import Workspace, load_planned, split_names
 from images.proving import prove_targets
 from images.results import report
+from images.secret_folder import end_as_ctrl_c
 from matrix import COMPRESSIONS, Export
 from matrix.errors import UsageError
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Build the targets; the exit status is 1 when one of them is not there, or is not proven."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: secrets must not stay behind
+    end_as_ctrl_c()
     names = split_names(args.targets)
     load_planned(workspace, names)  # an unknown name and a stale lock are refused before anything runs
     engine = find_engine(args.builder)

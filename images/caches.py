@@ -43,6 +43,11 @@ def write_to(texts: Sequence[str], scope: str) -> list[str]:
     return [_entry(text, scope, 1) for text in texts]
 
 
+def local_folders(texts: Sequence[str]) -> list[str]:
+    """The folders of those caches that are folders of this machine."""
+    return [fields["path"] for kind, fields in map(_fields, texts) if kind == "local"]
+
+
 def _fields(text: str) -> tuple[str, dict[str, str]]:
     fields = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     return fields.pop("type", ""), fields

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.wav import reference_voice
+from matrix import tree
 from matrix.cli import say
 from matrix.errors import WheelwrightError
 
@@ -53,8 +54,8 @@ def clone(root: Path, folder: Path, url: str, *, label: str, log: Path) -> Clone
     Raises:
         WheelwrightError: the client failed, or took too long.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / VOICE).write_bytes(reference_voice())
+    tree.write(folder / VOICE, reference_voice())
+    tree.remove(folder / CLONE)  # and a link there is refused: the client would write through it
     arguments = client_arguments(folder.relative_to(root), "--url", url, "--json")
     say(f"{label} | $ {shell_line(root, arguments)}")
     try:
@@ -69,11 +70,11 @@ def clone(root: Path, folder: Path, url: str, *, label: str, log: Path) -> Clone
         )
     except subprocess.TimeoutExpired as error:
         raise WheelwrightError(f"the client had no clone after {_CLONE_S:.0f} s") from error
-    with log.open("a", encoding="utf-8") as file:
-        file.write(done.stderr)
+    with tree.open_file(log, "ab") as file:
+        file.write(done.stderr.encode())
     if done.returncode != 0:
         raise WheelwrightError(f"the client ended with status {done.returncode}: {_tail(done.stderr)}")
-    return Clone((folder / CLONE).read_bytes(), json.loads(done.stdout)["weights"])
+    return Clone(tree.read_bytes(folder / CLONE), json.loads(done.stdout)["weights"])
 
 
 def _tail(said: str) -> str:

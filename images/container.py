@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest
 
 from images.engine import Engine
+from matrix import tree
 from matrix.errors import WheelwrightError
 
 PORT = "8000/tcp"
@@ -75,10 +76,8 @@ class TrackedContainer:
     ) -> None:
         """Keep its log; remove it, running or not."""
         container = self.container
-        with contextlib.suppress(NotFound, APIError):
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("ab") as file:
-                file.write(container.logs(timestamps=False))
+        with contextlib.suppress(NotFound, APIError), tree.open_file(self._log, "ab") as file:
+            file.write(container.logs(timestamps=False))
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)
 

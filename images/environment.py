@@ -18,6 +18,7 @@ from images.planned import Workspace
 from images.requirement_files import read_stack_lock
 from images.staging import stage_local_files
 from images.uv import uv_executable
+from matrix import tree
 from matrix.cli import say
 from matrix.errors import ExitCode, NetworkError
 
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """
     target = workspace.project.matrix.targets[TARGET]
     serve = workspace.root / "serve"
+    for read_by_uv in (serve, workspace.locks):
+        tree.require_plain(read_by_uv)
     command = [
         uv_executable(), "pip", "install", "--quiet", "--python", args.python,
         "--override", str(serve / "overrides.txt"), "--requirement", str(serve / "requirements.in"),

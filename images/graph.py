@@ -13,26 +13,29 @@ from typing import Any
 from images import quoting
 from images.planned import DEFAULT_REPOSITORY, REGISTRY_VARIABLE, Planned
 from images.recipe import Recipe, Stack
+from matrix.shapes import GENERATED
 
 RENDERED = "dockerfiles/rendered"
 CONTEXTS = ".build/contexts"
 #: What every target inherits: the checkout, and the secrets of the building host, added at build time.
 HOST = "_host"
+#: No target of a matrix has a name that begins so (``matrix.shapes``).
+_STACK, _BUILDER, _TOOLKIT = GENERATED
 
 
 def stack_target(stack: Stack) -> str:
     """The bake target of a stack; bake allows no dots in a name."""
-    return _name("stack", stack.name)
+    return _name(_STACK, stack.name)
 
 
 def builder_target(recipe: Recipe) -> str:
     """The bake target that compiles a recipe's flash-attn; its output is a folder with the wheel."""
-    return _name("builder", recipe.name)
+    return _name(_BUILDER, recipe.name)
 
 
 def toolkit_target(stack: Stack) -> str:
     """The bake target with the CUDA toolkit from packages."""
-    return _name("toolkit", stack.name)
+    return _name(_TOOLKIT, stack.name)
 
 
 def _name(kind: str, name: str) -> str:

@@ -24,6 +24,7 @@ from images.planned import Planned, Workspace
 from images.recipe import Recipe
 from images.requirement_files import Pin
 from images.uv import uv_executable
+from matrix import tree
 from matrix.cli import say
 from wheel_resolver.fetching.fetch import cache_folder, fetch
 from wheel_resolver.files import alone
@@ -47,17 +48,23 @@ class Staged:
 
     Attributes:
         file: the bake file with what belongs to this machine and this build.
+        scratch: a folder in the workspace for what the build puts out.
         toolkit: where a source build's CUDA toolkit comes from: ``image`` or ``packages``.
         how: one line on where things come from.
     """
 
     file: Path
+    scratch: Path
     toolkit: str
     how: str
 
 
-def stage(run: Run, item: Planned, scratch: Path) -> Staged:
-    """Put all that bake reads into place: contexts below ``.build/contexts``, secrets and bake file into ``scratch``.
+def stage(run: Run, item: Planned, secrets: Path, scratch: Path) -> Staged:
+    """Put all that bake reads into place: contexts below ``.build/contexts``, settings of this host into ``secrets``.
+
+    Args:
+        secrets: a folder outside the workspace, for the secrets and the bake file.
+        scratch: one in it, for what the build puts out.
 
     Raises:
         UnavailableError: the base or the CUDA toolkit cannot be had here.
@@ -78,12 +85,11 @@ def stage(run: Run, item: Planned, scratch: Path) -> Staged:
         local = staging.stage_local_files(settings, pins, contexts / stack.name)
     origin = origin_for(workspace, item.target)
     has_torch = any(wheel.startswith("torch-") for wheel in local)
-    entries = staging.stage_secrets(settings, [origin] if origin and not has_torch else [], scratch)
-    below = scratch.relative_to(workspace.root)
+    entries = staging.stage_secrets(settings, [origin] if origin and not has_torch else [], secrets)
     stand_in = {"contexts": {base.name: base.context} if base.context else {}}
     read, write = run.options.cache_from, run.options.cache_to
     targets: dict[str, Any] = {
-        graph.HOST: {"secret": [f"id={name},src={below / name}" for name in entries]},
+        graph.HOST: {"secret": quoting.bake_value([_secret(name, secrets) for name in entries])},
         graph.stack_target(stack): {
             **stand_in,
             "cache-from": caches.read_from(read, [stack.name]),
@@ -102,11 +108,19 @@ def stage(run: Run, item: Planned, scratch: Path) -> Staged:
             "contexts": stand_in["contexts"] | own,
             "args": {"MAX_JOBS": str(max_jobs())},
         }
-    file = scratch / "bake.json"
-    file.write_text(json.dumps({"target": targets}, indent=1), encoding="utf-8")
+    file = secrets / "bake.json"
+    tree.write(file, json.dumps({"target": targets}, indent=1))
     return Staged(
-        file, toolkit, base.how + (f"; {len(local)} of {len(pins)} files from local folders" if local else "")
+        file, scratch, toolkit, base.how + (f"; {len(local)} of {len(pins)} files from local folders" if local else "")
     )
+
+
+def _secret(name: str, folder: Path) -> str:
+    """A ``secret`` entry, whose fields are those of a CSV line."""
+    source = f"src={folder / name}"
+    if any(character in source for character in ',"\n'):
+        source = '"' + source.replace('"', '""') + '"'
+    return f"id={name},{source}"
 
 
 def fetch_wheel(item: Planned, workspace: Workspace) -> Path | None:
@@ -130,8 +144,8 @@ def fetch_wheel(item: Planned, workspace: Workspace) -> Path | None:
 
 
 def _staging(workspace: Workspace) -> AbstractContextManager[None]:
-    """Targets share folders of staged files: one run at a time changes them."""
-    return alone(workspace.build / "locks" / "staging.lock", partial(say, "another run stages files here: waiting"))
+    """Targets share folders of staged files: one run at a time changes them. No target's name begins with ``_``."""
+    return alone(workspace.build / "locks" / "_staging.lock", partial(say, "another run stages files here: waiting"))
 
 
 def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
@@ -150,11 +164,11 @@ def stage_compiled(run: Run, recipe: Recipe, staged: Staged, log: Path) -> None:
         if wheel is None:
             jobs = max_jobs()
             say(f"{recipe.name}: compiling flash-attn for sm_{recipe.archs}, {jobs} jobs; toolkit: {staged.toolkit}")
-            made = staged.file.parent / "wheel"
+            made = staged.scratch / "wheel"
             target = graph.builder_target(recipe)
             output = f"type=local,dest={made.relative_to(workspace.root)}"
             bake(workspace, target, staged.file, log.with_suffix(".compile.log"), output=output, options=run.options)
-            (one,) = made.glob("*.whl")
+            (one,) = (path for path in tree.files(made) if path.suffix == ".whl")
             wheel = keep_wheel(key, one)
     say(f"{recipe.name}: {wheel}")
     with _staging(workspace):

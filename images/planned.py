@@ -13,7 +13,7 @@ import yaml
 
 from images.recipe import Recipe, Stack, image_facts, make_recipe, make_stack
 from images.requirement_files import read_stack_lock
-from matrix import Project, Target, load_project
+from matrix import Project, Target, load_project, tree
 from matrix.errors import DataError, UsageError
 from wheel_resolver import lock
 from wheel_resolver.lock import LockedTarget
@@ -43,10 +43,12 @@ class Workspace:
     @classmethod
     def load(cls, root: Path | None = None) -> Workspace:
         """Open a checkout; the default is the one that this package lies in."""
-        where = (root or _OWN_ROOT).resolve()
-        with (_OWN_ROOT / "pyproject.toml").open("rb") as file:
-            version = tomllib.load(file)["project"]["version"]
+        where = tree.settle(root or _OWN_ROOT)
+        version = tomllib.loads(tree.read_text(_OWN_ROOT / "pyproject.toml"))["project"]["version"]
         return cls(where, load_project(where / "matrix" / "matrix.yaml"), version)
+
+    def __post_init__(self) -> None:
+        tree.settle(self.root)
 
     @property
     def matrix_file(self) -> Path:
@@ -68,7 +70,7 @@ class Workspace:
 
     @property
     def build(self) -> Path:
-        """Scratch space: staged contexts, secrets, logs. Ignored by git."""
+        """Scratch space: staged contexts, logs, locks; no secret. Ignored by git."""
         return self.root / ".build"
 
     @property
@@ -85,8 +87,9 @@ class Workspace:
     def rendered(self) -> dict[str, str]:
         """The generated files as they are now: path below the root -> text."""
         folder = self.root / "dockerfiles"
-        files = [*(folder / "rendered").glob("*"), *folder.glob("docker-bake.json")]
-        return {str(path.relative_to(self.root)): path.read_text(encoding="utf-8") for path in files}
+        graph = folder / "docker-bake.json"
+        files = [*tree.files(folder / "rendered"), *([graph] if tree.is_file(graph) else [])]
+        return {str(path.relative_to(self.root)): tree.read_text(path) for path in files}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
     digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
+    tagged: dict[str, str] = {}
     stacks: dict[str, Stack] = {}
     for target in matrix.targets.values():
         locked = decisions.targets.get(target.name)
@@ -140,6 +144,12 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
             target.name,
             *(alias for alias, name in matrix.aliases.items() if name == target.name),
         )
+        for tag in tags:
+            if tagged.setdefault(tag, target.name) != target.name:
+                raise DataError(
+                    f"{workspace.matrix_file}: {tag} would be a tag of {tagged[tag]} and of {target.name}",
+                    remedy="choose another alias",
+                )
         facts = image_facts(target, locked, recipe, compat)
         if target.name in wanted:
             planned.append(Planned(target, locked, recipe, facts, tags))
@@ -184,10 +194,10 @@ def read_base_digests(path: Path) -> dict[str, str]:
     Raises:
         DataError: not such a file.
     """
-    if not path.is_file():
+    if not tree.is_file(path):
         return {}
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(tree.read_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}", remedy="make lock") from error
     rows = data.get("bases") if isinstance(data, dict) else None

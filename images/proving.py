@@ -25,7 +25,7 @@ from images.planned import Planned, Workspace, load_planned
 from images.render import LABEL_PREFIX, labels
 from images.results import Built, Proof
 from images.wav import read_wav
-from matrix import Arch
+from matrix import Arch, tree
 from matrix.errors import WheelwrightError
 from wheel_resolver.inside.inspection import remember_loading
 
@@ -46,7 +46,7 @@ def prove_targets(workspace: Workspace, engine: Engine, built: Sequence[Built]) 
 def prove_one(workspace: Workspace, engine: Engine, item: Planned, built: Built) -> Proof:
     """All checks of one image; never raises for what the image does wrong."""
     log = workspace.build / "logs" / f"{item.target.name}.smoke.log"
-    log.unlink(missing_ok=True)
+    tree.remove(log)
     proof = Proof(item.target.name, built.tag, str(log))
     image = built.image or built.tag
     try:
@@ -67,7 +67,7 @@ def prove_one(workspace: Workspace, engine: Engine, item: Planned, built: Built)
 
 
 def _look_inside(proof: Proof, engine: Engine, image: str, log: Path) -> dict[str, Any]:
-    program = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
+    program = tree.read_text(Path(__file__).with_name("inside.py"))
     with TrackedContainer(engine, image, log=log, command=["python", "-c", program]) as container:
         status = container.wait(START_S)
         if status != 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from images import lock as lock_verb
@@ -16,11 +17,14 @@ from images.engine_install import ensure_engine
 from images.planned import Workspace
 from images.proving import prove_targets
 from images.results import as_row, report
+from images.secret_folder import end_as_ctrl_c
 from images.wav import reference_voice
+from matrix import tree
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode
 
 TARGET = "cpu"
+REPORT = "report.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Check the locks, find or install an engine, build, prove, and write the results."""
+    end_as_ctrl_c()
+    out = Path(os.path.normpath(workspace.writable(args.out or workspace.root / "out").absolute()))
+    for name in (REPORT, CLONE, VOICE):
+        tree.exists(out / name)  # a link there is refused before an hour's build, not after it
     stale = lock_verb.stale(workspace)
     if stale:
         raise DataError(f"the committed locks are not fresh: {', '.join(stale)}", remedy="make lock")
@@ -39,14 +47,12 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     engine = ensure_engine(assume_yes=args.yes)
     built = build_targets(workspace, engine, [args.target])
     proofs = prove_targets(workspace, engine, built)
-    out = workspace.writable(args.out or workspace.root / "out").resolve()
-    out.mkdir(parents=True, exist_ok=True)
     rows = [as_row(item, proof) for item, proof in zip(built, [*proofs, None], strict=False)]
-    (out / "report.json").write_text(json.dumps({"schema": 1, "targets": rows}, indent=1) + "\n", encoding="utf-8")
+    tree.write(out / REPORT, json.dumps({"schema": 1, "targets": rows}, indent=1) + "\n")
     for proof in proofs:
         if proof.audio:
-            (out / CLONE).write_bytes(proof.audio)
-            (out / VOICE).write_bytes(reference_voice())
+            tree.write(out / CLONE, proof.audio)
+            tree.write(out / VOICE, reference_voice())
             shown = out.relative_to(workspace.root) if out.is_relative_to(workspace.root) else out
             say(f"{shown / CLONE}: noise of random weights, in the shape of speech. The same by hand:")
             for line in by_hand(workspace.root, proof.tag, shown, gpu=engine.gpu_runtime):

@@ -17,6 +17,7 @@ import jinja2
 from images import graph, quoting
 from images.planned import Planned, Workspace, load_planned
 from images.recipe import EPOCH, Recipe, Stack
+from matrix import tree
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode
 
@@ -43,10 +44,9 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     for path in stale:
         full = workspace.root / path
         if path in outputs:
-            full.parent.mkdir(parents=True, exist_ok=True)
-            full.write_text(outputs[path], encoding="utf-8")
+            tree.write(full, outputs[path])
         else:
-            full.unlink()
+            tree.remove(full)
     if args.json:
         written, removed = [p for p in stale if p in outputs], [p for p in stale if p not in outputs]
         print(json.dumps({"schema": 1, "written": written, "removed": removed}, indent=1))
@@ -81,7 +81,7 @@ def render_toolkit(recipe: Recipe) -> str:
 
 def _template(kind: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FunctionLoader(lambda name: tree.read_text(_TEMPLATES / name)),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - not HTML; every value passes a filter of images.quoting

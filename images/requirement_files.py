@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from matrix import tree
 from matrix.errors import DataError
 
 # Layer order: what changes least, and weighs most, first.
@@ -81,7 +82,7 @@ def read_stack_lock(folder: Path) -> StackLock:
     Raises:
         DataError: the folder, a needed file or the ``# inputs:`` line is missing.
     """
-    lists = {name: (folder / name).read_text(encoding="utf-8") for name in LISTS if (folder / name).is_file()}
+    lists = {name: tree.read_text(folder / name) for name in LISTS if tree.is_file(folder / name)}
     found = _INPUTS.search(lists.get("model.txt", ""))
     if "torch.txt" not in lists or found is None:
         raise DataError(f"{folder}: no locked requirements for this stack", remedy="make lock")

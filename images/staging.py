@@ -1,8 +1,8 @@
-"""What a build reads beside the checkout, staged under ``.build/``: uv, local wheels, the flash-attn wheel, secrets.
+"""What a build reads beside the checkout: uv, local wheels and the flash-attn wheel below ``.build/``, and secrets.
 
-Newer buildx refuses to read outside the working folder, and an engine on another machine cannot see this one's: so
-files are linked (or copied) here, and bake gets them as named contexts; settings of this host travel as secrets,
-which no layer keeps.
+Newer buildx asks before it reads outside the working folder, and an engine on another machine cannot see this one's: so
+files are linked (or copied) here, and bake gets them as named contexts. Settings of this host travel as secrets, which
+no layer keeps, from a folder outside the checkout (``images.secret_folder``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import html.parser
 import json
 import os
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -26,25 +25,30 @@ from packaging.utils import (
 
 from images.hostsettings import HostSettings
 from images.requirement_files import Pin
+from matrix import tree
 from matrix.errors import DataError
 from wheel_resolver.fetching.fetch import file_sha256
 
 MAX_SECRET = 500 * 1024  # bytes; BuildKit refuses a larger secret
+# What a build reads of the checkout, and what is staged in it.
+_READ = ("serve", "dockerfiles", ".dockerignore", ".build/contexts")
+
+
+def require_plain_context(root: Path) -> None:
+    """See that nothing which a build reads is, or holds, a link: BuildKit would follow some, and copy others.
+
+    Raises:
+        DataError: names the first one.
+    """
+    for name in _READ:
+        tree.require_plain(root / name)
 
 
 def place(source: Path, folder: Path) -> Path:
     """Put a file into a staging folder: a link where the file system allows it, else a copy."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.name
-    if target.exists() and (target.samefile(source) or _same(source, target)):
-        return target
-    new = folder / f".{source.name}.new"
-    new.unlink(missing_ok=True)
-    try:
-        os.link(source, new)
-    except OSError:
-        shutil.copy2(source, new)
-    new.replace(target)
+    if not (tree.exists(target) and (target.samefile(source) or _same(source, target))):
+        tree.place(source, target)
     return target
 
 
@@ -60,11 +64,13 @@ def place_only(source: Path, folder: Path) -> None:
 
 def keep_only(folder: Path, names: Iterable[str]) -> None:
     """Remove all else from a staging folder: a file left from another lock would change the build's cache key."""
-    folder.mkdir(parents=True, exist_ok=True)
+    tree.make_folder(folder)
     wanted = set(names)
-    for path in folder.iterdir():
-        if path.name not in wanted and path.is_file():
-            path.unlink()
+    for path in tree.files(folder):
+        if path.name not in wanted:
+            tree.remove(path)
+    for path in tree.folders(folder):
+        tree.remove_tree(path)
 
 
 def stage_local_files(settings: HostSettings, pins: Iterable[Pin], folder: Path) -> list[str]:
@@ -117,13 +123,13 @@ class _Anchors(html.parser.HTMLParser):
 def _links(page: Path) -> Iterator[Path]:
     """The local files that a page of a Simple-API index links to (PEP 503)."""
     anchors = _Anchors()
-    anchors.feed(page.read_text(encoding="utf-8", errors="replace"))
+    anchors.feed(tree.read_text(page, errors="replace"))
     for href in anchors.hrefs:
         yield Path(os.path.normpath(page.parent / unquote(urldefrag(href).url)))
 
 
 def stage_secrets(settings: HostSettings, origins: Iterable[str], folder: Path) -> list[str]:
-    """Write the host's settings as build secrets, readable by the owner only.
+    """Write the host's settings as build secrets, readable by the owner only, into a folder outside the checkout.
 
     Args:
         settings: of this host.
@@ -131,7 +137,7 @@ def stage_secrets(settings: HostSettings, origins: Iterable[str], folder: Path) 
         folder: where the files go.
 
     Returns:
-        The bake ``secret`` entries, with paths below the working folder's ``.build``.
+        Their names: each is a file in the folder, and the secret's id.
 
     Raises:
         DataError: the CA bundle is larger than BuildKit takes.
@@ -171,6 +177,5 @@ def _uv_toml(settings: HostSettings, origins: Iterable[str]) -> str:
 
 
 def _write_secret(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(content)

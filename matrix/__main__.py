@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from matrix import DATA_DIR, load_project
+from matrix import DATA_DIR, load_project, tree
 from matrix.cli import run, say
 from matrix.errors import ExitCode
 from matrix.expand import expand
@@ -32,10 +32,10 @@ def _schema(*, check: bool) -> int:
     path = DATA_DIR / "schema.json"
     text = matrix_schema()
     if check:
-        fresh = path.exists() and path.read_text(encoding="utf-8") == text
+        fresh = tree.exists(path) and tree.read_text(path) == text
         say("schema.json is fresh" if fresh else "schema.json is not fresh: run `python -m matrix schema`")
         return ExitCode.OK if fresh else ExitCode.NEGATIVE
-    path.write_text(text, encoding="utf-8")
+    tree.write(path, text)
     return ExitCode.OK
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from matrix import tree
 from matrix.errors import DataError
 
 KeyPath = tuple[str | int, ...]
@@ -105,8 +106,7 @@ def read_document(path: Path) -> Document:
 def _read_text(path: Path) -> str:
     name = display_name(path)
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        raw = tree.read_bytes(path, MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}", remedy="check the path") from None
     if len(raw) > MAX_BYTES:

@@ -14,7 +14,7 @@ from matrix.compat import Compat
 from matrix.document import read_document
 from matrix.model import COMPRESSIONS, Axes, Budget, DefaultAttention, Exclusion, Export, Matrix, Target
 from matrix.providers import PROVIDER, read_providers
-from matrix.shapes import CUDA, NAME, PLATFORM, PYTHON, SPECIFIER, TORCH, TORCH_PATCH
+from matrix.shapes import CUDA, NAME, PLATFORM, PYTHON, SPECIFIER, TARGET, TIERS, TORCH, TORCH_PATCH
 from matrix.spec import Choice, Entries, Flag, Items, Nullable, Record, Spec, Text, Whole, exactly, read
 from matrix.trims import Trim
 from matrix.values import Abi, Arch, Cuda, PythonVersion
@@ -22,18 +22,21 @@ from matrix.values import Abi, Arch, Cuda, PythonVersion
 _GPU = Text("a GPU's name as in compat.yaml")
 _ATTENTION = Choice(("flash_attention_2", "sdpa", "eager"))
 
+# As the hub has it: no part begins or ends with a dot or a dash, so none is a folder's `..` either.
+_HUB = "[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+
 _BUDGET = dict.fromkeys(("compressed_mb", "unpacked_mb", "layers", "extra_mb"), Whole(1, 100_000))
 
 _TARGET = Record(
     {
         "description": Text(),
-        "tier": Choice(("default", "extra", "source")),
+        "tier": Choice(TIERS),
         "python": PYTHON,
         "torch": TORCH_PATCH,
         "cuda": CUDA,
         "platform": PLATFORM,
         "gpus": Items(_GPU),
-        "model": Text("a hub id: owner/name", exactly(r"[\w.-]{1,96}/[\w.-]{1,96}")),
+        "model": Text("a hub id: owner/name", exactly(rf"(?!.*(?:--|\.\.)){_HUB}/{_HUB}")),
         "base": Choice(("slim", "devel")),
         "flash_attn": Nullable(SPECIFIER),
         "source_build": Flag(),
@@ -66,7 +69,7 @@ SPEC: Spec = Record(
         "providers": Items(PROVIDER),
         "reuse": Choice(("none", "measured")),
         "export": Record({"compression": Choice(tuple(COMPRESSIONS)), "level": Whole(1, 22)}),
-        "targets": Entries(NAME, _TARGET, at_least=1),
+        "targets": Entries(TARGET, _TARGET, at_least=1),
         "aliases": Entries(NAME, NAME),
     },
     optional=frozenset({"exclude", "providers", "reuse", "export", "aliases"}),

@@ -33,11 +33,15 @@ def exactly(pattern: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string; ``form`` tells a person what ``pattern`` wants. ``version`` strings must be quoted in YAML."""
+    """A string; ``form`` tells a person what ``pattern`` wants, and ``remedy`` what to do about one that does not fit.
+
+    ``version`` strings must be quoted in YAML.
+    """
 
     form: str = "text"
     pattern: str = r"\S"
     version: bool = False
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,4 +255,4 @@ def _not_text(node: yaml.Node, form: str) -> tuple[str, str]:
 
 def _check_form(document: Document, line: int, value: str, spec: Text, keys: KeyPath) -> None:
     if re.search(spec.pattern, value) is None:
-        raise document.error_at(line, keys, f"{value!r} is not {spec.form}")
+        raise document.error_at(line, keys, f"{value!r} is not {spec.form}", remedy=spec.remedy)

@@ -10,7 +10,9 @@ from matrix.shapes import CUDA, NAME
 from matrix.spec import Choice, Entries, Items, Record, Spec, Text, Whole, exactly, read
 from matrix.values import Cuda
 
-_PATH = Text("a path below site-packages, with * and ?", exactly(r"[\w.*?+-]+(?:/[\w.*?+-]+)*"))
+_PATH = Text(
+    "a path below site-packages, with * and ? below its first folder", exactly(r"[\w.+-]*\w[\w.+-]*(?:/[\w.*?+-]+)*")
+)
 
 _TRIM = Record(
     {

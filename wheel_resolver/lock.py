@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from matrix import DATA_DIR
+from matrix import DATA_DIR, tree
 from matrix.document import read_document
 from matrix.errors import DataError
 from matrix.shapes import ABI, CAPABILITY, CUDA, DRIVER, NAME, PLATFORM, PYTHON, SHA256, TORCH_PATCH, VERSION
@@ -133,7 +133,7 @@ def read(path: Path = LOCK_FILE) -> Lock:
     Raises:
         DataError: it is missing, or was edited by hand into something else: file, line, key path and remedy.
     """
-    if not path.exists():
+    if not tree.exists(path):
         raise DataError(f"{path}: there is no lock", remedy="make it: python -m wheel_resolver lock")
     document = read_document(path)
     rows = read_spec(document, SPEC)["targets"]

@@ -12,7 +12,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix import DATA_DIR
+from matrix import DATA_DIR, tree
 from matrix.document import display_name
 from matrix.errors import UsageError
 
@@ -26,6 +26,10 @@ class Places:
     root: Path | None
     matrix: Path
     lock: Path
+
+    def __post_init__(self) -> None:
+        if self.root is not None:
+            tree.settle(self.root)
 
     def writable(self, path: Path) -> Path:
         """A path that the command may write.
@@ -84,7 +88,7 @@ def places(options: argparse.Namespace) -> Places:
     given_lock: Path | None = getattr(options, "lock", None)
     if root is not None and not root.is_dir():
         raise UsageError(f"--root {root}: is not a folder", remedy="name the folder that holds matrix/matrix.yaml")
-    root = None if root is None else root.resolve()
+    root = None if root is None else tree.settle(root)
     data = DATA_DIR if root is None else root / "matrix"
     next_to_it = None if given_lock is None or root is not None else matrix_of(given_lock)
     matrix: Path = options.matrix or next_to_it or data / _MATRIX

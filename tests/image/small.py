@@ -67,9 +67,19 @@ class SmallSpace:
         return f"{REPOSITORY}-{self.index[0]}"
 
     @property
+    def temporary(self) -> Path:
+        """The folder for what is temporary: a build's secrets, while it runs."""
+        return self.wheels.parent / "temporary"
+
+    def secrets(self) -> list[Path]:
+        """The secrets of the builds that run."""
+        return sorted(path for path in self.temporary.glob("wheelwright-secrets-*/*") if path.suffix != ".json")
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "REGISTRY": self.repository,
+            "TMPDIR": str(self.temporary),
             "DOCKER_CONFIG": str(self.config),
             "UV_DEFAULT_INDEX": f"http://{self.index[1]}:{PORT}/simple",
             "WHEELWRIGHT_PYTORCH_WHEELS": f"http://{self.index[1]}:{PORT}/simple",
@@ -124,6 +134,7 @@ def make_small(space: Space, folder: Path, engine: SecondEngine, large: int = 4_
     """
     wheels = folder / "wheels"
     wheels.mkdir(parents=True)
+    (folder / "temporary").mkdir()
     (locks,) = (space.root / "dockerfiles/locks").glob("*-cpu")
     for name, requirements in _WHEELS.items():
         pins = []

@@ -77,16 +77,17 @@ def test_a_disk_that_is_full(
         assert_goes_on(small, ("CACHED", "DONE"))  # the disk may be full only when the layer is packed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_is_stopped_leaves_no_secret_and_no_tag(small: SmallSpace, number: signal.Signals) -> None:
     with small.serving(f"stalls:{LARGE}") as index:
         build = small.start_build()
         wait_for_half(index)
-        assert list(small.space.root.glob(".build/run-cpu/host-env"))
+        assert [path.name for path in small.secrets()] == ["host-env", "uv-config"]
         build.send_signal(number)  # to the one process, as a supervisor does; a terminal signals its children too
         assert build.wait(timeout=30) == 130
     assert small.said("cpu", "err").read_text().endswith("interrupted\n")
     assert not list(small.space.root.glob(".build/run-*"))
+    assert not list(small.temporary.iterdir())
     assert not small.engine.has(f"{small.repository}:cpu")
 
 
@@ -104,6 +105,7 @@ def test_two_builds_of_one_target_at_once(small: SmallSpace) -> None:
             assert second.wait(timeout=60) == 0, err.read_text()[-2000:]
     first.wait()
     assert not list(small.space.root.glob(".build/run-*"))
+    assert not list(small.temporary.iterdir())
     assert small.engine.has(f"{small.repository}:cpu")
 
 

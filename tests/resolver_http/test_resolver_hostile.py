@@ -311,7 +311,7 @@ def test_many_runs_at_once_ask_once(upstream: Any, cache: Path) -> None:
     assert [path.suffix for path in (cache / "catalogue").iterdir()] == [".json"]
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("moment", ["fsync", "rename"])
 def test_killed_in_the_middle_of_a_write(upstream: Any, cache: Path, moment: str) -> None:
     """The catalogue that was there stays whole; the next run cleans up, and is not kept out by the dead one's lock."""
     serve(upstream, "2.8.4")
@@ -320,14 +320,14 @@ def test_killed_in_the_middle_of_a_write(upstream: Any, cache: Path, moment: str
     before = path.read_bytes()
     serve(upstream, "2.8.5")
     stop = f"""
-    import os, pathlib, time
-    def stop(*args):
+    import os, time
+    def stop(*args, **kwargs):
         print("here", flush=True)
         time.sleep(60)
     if {moment!r} == "fsync":
         os.fsync = stop
     else:
-        pathlib.Path.replace = stop
+        os.rename = stop
     """
     process = start(cache, upstream, stop, "--refresh")
     assert process.stdout is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from matrix import load_project
+from matrix import load_project, tree
 from matrix.cli import say
 from matrix.errors import DataError, ExitCode, UsageError
 from wheel_resolver.asking.answer import attention_of, backend_of
@@ -142,11 +142,11 @@ def heading(square: Square) -> str:
 
 def render_html(groups: Sequence[Group], catalogue: Catalogue, platform: str) -> str:
     """One page without any other file; everything that is filled in is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only the page needs it
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415 - only the page needs it
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: tree.read_text(Path(__file__).with_name(name))),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template(_TEMPLATE).render(
         groups=groups,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix import tree
 from matrix.errors import DataError
 from wheel_resolver.files import alone
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def cache_folder() -> Path:
     """``$WHEELWRIGHT_CACHE``, else ``wheelwright`` in the user's cache folder (XDG)."""
     if given := os.environ.get("WHEELWRIGHT_CACHE"):
-        return Path(given)
+        return Path(given).resolve()  # a link is the user's own, wherever it stands
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wheelwright"
 
 
@@ -125,7 +126,7 @@ def _to_disk(path: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    with tree.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from matrix import Project, load_project
+from matrix import Project, load_project, tree
 from matrix.errors import ExitCode, UsageError
 from wheel_resolver.asking.host import read_host
 from wheel_resolver.inside.inspection import remember_loading
@@ -77,7 +77,7 @@ def provenance(inside: Inside, project: Project, lock_file: Path) -> tuple[tuple
             known.append(f"the file that {provider} lists")
         else:
             other.append(Contradiction("digest", f"{sha256} (as {provider} lists it)", inside.sha256))
-    entries = read(lock_file).targets.values() if lock_file.exists() else ()
+    entries = read(lock_file).targets.values() if tree.exists(lock_file) else ()
     require_fresh((each for each in entries if each.wheel is not None and each.wheel.name == name), project, lock_file)
     for pin in pinned_wheels(entries):
         if pin.wheel.name == name and pin.wheel.sha256 == inside.sha256:

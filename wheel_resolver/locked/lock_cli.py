@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from matrix import Project, load_project
+from matrix import Project, load_project, tree
 from matrix.cli import say
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, UsageError
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _old(path: Path, *, lenient: bool) -> Lock | None:
     """The lock as it is; one that cannot be read is as good as none where every target is decided anew."""
-    if not path.exists():
+    if not tree.exists(path):
         return None
     try:
         return read(path)
@@ -160,7 +160,7 @@ def _refuse_strangers(old: Lock | None, moving: Collection[str] | bool, project:
 
 def _text(path: Path) -> str:
     """What stands in the file now; nothing where there is none, and a damaged one differs from any lock."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return tree.read_text(path, errors="replace") if tree.exists(path) else ""
 
 
 def _compute(wheel: Wheel) -> str:

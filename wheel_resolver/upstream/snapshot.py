@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matrix import tree
 from matrix.errors import DataError
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.upstream.urls import is_safe
@@ -76,11 +77,12 @@ def read(path: Path = SHIPPED) -> Snapshot:
         DataError: it is missing, too large, or not of this form.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a snapshot")
-        return loads(path.read_text(encoding="utf-8"), str(path))
+        raw = tree.read_bytes(path, MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a snapshot")
+    return loads(raw.decode(), str(path))
 
 
 def _build(data: Any) -> Snapshot:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from matrix import load_project
+from matrix import load_project, tree
 from matrix.cli import say
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, NetworkError
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     where = places(options)
     path = where.writable(options.output or _shipped(where))
-    old = snapshot.read(path) if path.exists() else None
+    old = snapshot.read(path) if tree.exists(path) else None
     new, left_out = shipped_form(_listed())
     if not any(release.assets for release in new.releases):
         raise NetworkError(f"{new.repository}: its list of releases holds no wheel", remedy="check GITHUB_API_URL")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     if old is not None and old.repository == new.repository and old.releases == new.releases:
         new = replace(new, as_of=old.as_of)
     difference = compare(old.releases if old else (), new.releases)
-    changed = not path.exists() or path.read_text(encoding="utf-8") != snapshot.dumps(new)
+    changed = not tree.exists(path) or tree.read_text(path) != snapshot.dumps(new)
     if changed and not options.check:
         try:
             write_atomic(path, snapshot.dumps(new))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from matrix import tree
 from matrix.errors import NetworkError
 from wheel_resolver.core.wheel import Asset, Release
 
@@ -21,11 +22,13 @@ def list_folder(folder: Path) -> tuple[Release, ...]:
 
     Raises:
         NetworkError: the folder cannot be read: a share that is not mounted, perhaps.
+        DataError: a link lies in it, and it lies below the project's root.
     """
     try:
         digests = _digests(folder / SUMS)
-        files = sorted(path for path in folder.iterdir() if path.name.endswith(".whl") and path.is_file())
-        assets = tuple(_asset(path, digests.get(path.name)) for path in files)
+        folder.stat()  # a folder that is not there is not an empty one
+        wheels = [path for path in tree.files(folder) if path.name.endswith(".whl")]
+        assets = tuple(_asset(path, digests.get(path.name)) for path in wheels)
     except OSError as error:
         raise NetworkError(f"{folder}: cannot be read: {error.strerror}") from None
     return (Release("folder", assets),)
@@ -38,9 +41,9 @@ def _asset(path: Path, sha256: str | None) -> Asset:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    if not path.is_file() or path.stat().st_size > _MAX_SUMS_BYTES:
+    if not tree.is_file(path) or path.stat().st_size > _MAX_SUMS_BYTES:
         return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = tree.read_text(path, errors="replace").splitlines()
     return {found[2]: found[1] for line in lines if (found := _LINE.fullmatch(line))}
 
 
@@ -55,7 +58,7 @@ def copy_wheel(url: str, target: Path) -> None:
     if parts.netloc:
         raise NetworkError(f"{url}: a file URL names no host", remedy="lock the target again")
     try:
-        file = Path(unquote(parts.path)).open("rb")  # noqa: SIM115 - closed below; only its own errors are translated
+        file = tree.open_file(Path(unquote(parts.path)))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise NetworkError(
