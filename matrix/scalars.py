@@ -13,7 +13,7 @@ from functools import lru_cache
 
 
 class Kind(Enum):
-    """The kinds of values; each reads as in "must be a list, and is ...". """
+    """The kinds of values; each reads as in "must be a list, and is ..."."""
 
     TEXT = "text"
     WHOLE = "a whole number"

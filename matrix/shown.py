@@ -14,7 +14,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
+
+#: Of one of many texts.
+_LONGEST = 200
 
 #: What Python calls printable, and yet shows nothing: joiners, fillers, variation selectors, the empty Braille cell.
 _UNSEEN = frozenset(
@@ -80,6 +84,16 @@ def shown_lines(text: str) -> str:
     if ":" in text:
         text = _AT_BEGINNING.sub(r"\1\\x3a", text)
     return _WITHIN.sub(r"\\x23", text) if "##" in text else text
+
+
+def some(texts: Sequence[str], between: str = ", ", most: int = 20) -> str:
+    """The first of many texts in one line, none of them long, and how many more there are.
+
+    >>> some(["torch", "einops", "ninja"], most=2)
+    'torch, einops and 1 more'
+    """
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return between.join(shown(text, _LONGEST) for text in texts[:most]) + more
 
 
 def json_text(value: Any) -> str:

@@ -217,13 +217,17 @@ def _read_scalar(document: Document, node: Node, spec: Spec, keys: KeyPath) -> A
                     keys, f"must be true or false, and is {_written(node)}", remedy="write true, or false"
                 )
             return node.text.lower() == "true"
-        case Whole(least, most):
-            number = _number(node)  # 1.0 counts as whole, as it does in JSON schema
-            if number is None or not least <= number <= most or number != int(number):
-                is_other = "" if number is not None else f", and is {_written(node)}"
-                raise document.error(keys, f"must be a whole number from {least} to {most}{is_other}")
-            return int(number)
+        case Whole():
+            return _read_whole(document, node, spec, keys)
     raise AssertionError(spec)  # the match is complete
+
+
+def _read_whole(document: Document, node: Node, spec: Whole, keys: KeyPath) -> int:
+    number = _number(node)  # 1.0 counts as whole, as it does in JSON schema
+    if number is None or not spec.least <= number <= spec.most or number != int(number):
+        other = "" if number is not None else f", and is {_written(node)}"
+        raise document.error(keys, f"must be a whole number from {spec.least} to {spec.most}{other}")
+    return int(number)
 
 
 def _number(node: Node) -> float | None:
