@@ -27,7 +27,7 @@ _ON_MACHINE: dict[str, ModuleType] = {"engine": engine_install, "uv": uv}
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run one verb."""
-    parser = argparse.ArgumentParser(prog="python -m images", description=__doc__)
+    parser = cli.Parser(prog="python -m images", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, module in (_ON_WORKSPACE | _ON_MACHINE).items():
         summary = (module.__doc__ or "").split(":", maxsplit=1)[-1].strip().splitlines()[0]

@@ -102,7 +102,8 @@ def install(packages: list[str], state: HostState) -> None:
     changed = re.findall(r"^(?:Inst \S+ \[.*|Remv .*)$", planned, re.MULTILINE)
     if changed:
         raise WheelwrightError(
-            f"installing {' '.join(packages)} would change packages that this machine has:\n  " + "\n  ".join(changed),
+            f"installing {' '.join(packages)} would change packages that this machine has",
+            said=changed,
             remedy="install an engine yourself (docs.docker.com/engine/install), then run this again",
         )
     new = re.findall(r"^Inst (\S+) \(", planned, re.MULTILINE)
@@ -165,6 +166,6 @@ def _apt(*command: str, check: bool = True) -> str:
         stdin=subprocess.DEVNULL,
     )
     if check and done.returncode != 0:
-        tail = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-8:])
-        raise WheelwrightError(f"`{' '.join(command)}` failed with status {done.returncode}:\n  {tail}")
+        tail = (done.stderr or done.stdout).strip().splitlines()[-8:]
+        raise WheelwrightError(f"`{' '.join(command)}` failed with status {done.returncode}", said=tail)
     return done.stdout

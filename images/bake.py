@@ -6,7 +6,6 @@ import io
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from images.planned import Workspace
 from matrix import Export, tree
 from matrix.cli import say
 from matrix.errors import WheelwrightError
+from matrix.shown import shown
 
 _LONGEST = 300
 # What BuildKit says in a build that shared a step with another one whose client has gone away: it takes that client's
@@ -128,9 +128,9 @@ def _bake(
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
         try:
             for line in process.stdout:
-                text = mask(line)
-                file.write(text)
-                sys.stderr.write(f"{target} | {text}")
+                text = shown(mask(line).rstrip("\n").expandtabs())
+                file.write(f"{text}\n")
+                say(f"{target} | {text}")
         except BaseException:  # a full disk, Ctrl-C: what bake reads is removed next, so it must have ended
             process.terminate()
             process.communicate()

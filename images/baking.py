@@ -113,7 +113,7 @@ def _explained(engine: Engine, error: Exception) -> str:
     """What a user is told of an error; an engine that is gone explains whatever else failed."""
     what = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, WheelwrightError):
-        what = error.what + (f" ({error.remedy})" if error.remedy else "")
+        what = "; ".join((error.what, *error.said)) + (f" ({error.remedy})" if error.remedy else "")
     try:
         engine.client.ping()
     except (DockerException, OSError):

@@ -209,9 +209,10 @@ def _bootstrap(client: docker.DockerClient, suite: str, name: str) -> None:
             check=False,
         )
         if done.returncode != 0:
-            tail = "\n  ".join(done.stderr.strip().splitlines()[-8:])
             raise WheelwrightError(
-                f"mmdebstrap {suite} failed:\n  {tail}", remedy="see whether Debian's archive answers"
+                f"mmdebstrap {suite} failed",
+                said=done.stderr.strip().splitlines()[-8:],
+                remedy="see whether Debian's archive answers",
             )
         client.api.import_image_from_file(str(archive), repository="wheelwright-base", tag=name)
 

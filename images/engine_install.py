@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from images import apt
 from images.engine import Engine, find_engine
-from matrix.cli import say
+from matrix.cli import say, tell
 from matrix.errors import ExitCode, NoEngineError, WheelwrightError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(engine: Engine) -> None:
-    print(f"engine {engine.version} at {engine.host}, buildx {engine.buildx}")
+    tell(f"engine {engine.version} at {engine.host}, buildx {engine.buildx}")
 
 
 def ensure_engine(*, assume_yes: bool = False) -> Engine:
@@ -152,7 +152,7 @@ def start() -> None:
         else:
             return
     tail = _LOG.read_text(errors="replace").splitlines()[-5:] if _LOG.is_file() else []
-    raise NoEngineError("\n  ".join([f"the engine did not answer in {_START_S} s", *tail]), remedy=f"read {_LOG}")
+    raise NoEngineError(f"the engine did not answer in {_START_S} s", said=tail, remedy=f"read {_LOG}")
 
 
 def stop() -> None:

@@ -12,14 +12,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from images.hostsettings import read_host_settings
+from images.hostsettings import mask, read_host_settings
 from images.lock import origin_for, torch_requirement
 from images.planned import Workspace
 from images.requirement_files import read_stack_lock
 from images.staging import stage_local_files
 from images.uv import uv_executable
 from matrix import tree
-from matrix.cli import say
 from matrix.errors import ExitCode, NetworkError
 
 TARGET = "cpu"
@@ -59,5 +58,8 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
         done = subprocess.run([*command, *extra], env=env, check=False, capture_output=True, text=True)
         if done.returncode == 0:
             return ExitCode.OK
-    say(done.stderr)
-    raise NetworkError("uv could not install the service's requirements", remedy="see above")
+    raise NetworkError(
+        "uv could not install the service's requirements",
+        said=mask(done.stderr).strip().splitlines()[-12:],
+        remedy="see the host's index: `pip config list`",
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -27,8 +26,9 @@ from images.recipe import base_for
 from images.requirement_files import LISTS, read_stack_lock
 from images.uv import uv_executable
 from matrix import Target, tree
-from matrix.cli import say
+from matrix.cli import say, tell, tell_json
 from matrix.errors import DataError, ExitCode, NetworkError, NoEngineError
+from matrix.shown import shown
 
 OVERRIDES = Path("serve/overrides.txt")
 # What flash-attn's setup.py needs, and pip.
@@ -55,9 +55,10 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
         faults = {f"dockerfiles/locks/{name}": "missing, or computed from other inputs" for name in old}
         faults |= {str(path.relative_to(workspace.root)): "no target uses it" for path in gone}
         if args.json:
-            print(json.dumps({"schema": 1, "not_fresh": faults}, indent=1))
+            tell_json({"schema": 1, "not_fresh": faults})
         else:
-            print("".join(f"{path}: {fault}\n" for path, fault in faults.items()), end="")
+            for name, fault in faults.items():
+                tell(shown(f"{name}: {fault}"))
         say(f"{len(stacks)} stacks, {len(faults)} locks not fresh" + (": run `make lock`" if faults else ""))
         return ExitCode.NEGATIVE if faults else ExitCode.OK
     settings = read_host_settings()
@@ -73,7 +74,10 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
             tree.remove_tree(path.parent)
     bases = lock_bases(workspace, upgrade=args.upgrade)
     result = {"schema": 1, "stacks": sorted(stacks), "relocked": old, "bases": bases}
-    print(json.dumps(result, indent=1) if args.json else "\n".join(f"locked {name}" for name in sorted(stacks)))
+    if args.json:
+        tell_json(result)
+    else:
+        tell("\n".join(f"locked {name}" for name in sorted(stacks)))
     return ExitCode.OK
 
 
@@ -195,7 +199,8 @@ def _compile(workspace: Workspace, target: Target, build: Sequence[str], previou
                 return output.read_text(encoding="utf-8").replace(scratch + os.sep, "")
             errors.append(mask(done.stderr.strip()))
     raise NetworkError(
-        f"uv could not resolve {target.stack}:\n  " + "\n  ".join("\n".join(errors).splitlines()[-12:]),
+        f"uv could not resolve {target.stack}",
+        said="\n".join(errors).splitlines()[-12:],
         remedy="see the host's index: `pip config list`; WHEELWRIGHT_PYTORCH_WHEELS can name a mirror of PyTorch's",
     )
 

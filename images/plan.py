@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from images.planned import Planned, Workspace, image_tag, load_planned, split_names
 from images.table import Column, print_table
+from matrix.cli import tell_json
 from matrix.errors import ExitCode
 
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     planned = [item for item in load_planned(workspace, names) if args.tier in (None, item.target.tier)]
     if args.json:
         rows = [_row(item) for item in planned]
-        print(json.dumps({"schema": 1, "include": rows}, indent=1))
+        tell_json({"schema": 1, "include": rows})
     else:
         print_table(_COLUMNS, planned)
     return ExitCode.OK

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from images.recipe import Recipe, Stack, image_facts, make_recipe, make_stack
 from images.requirement_files import read_stack_lock
 from matrix import Project, Target, load_project, tree
+from matrix.document import read_document
 from matrix.errors import DataError, UsageError
+from matrix.spec import Entries, Nullable, Record, Spec, Text, exactly, read
 from wheel_resolver import lock
 from wheel_resolver.lock import LockedTarget
 from wheel_resolver.locked.inputs import require_fresh
@@ -188,19 +188,23 @@ def image_tag(target: str) -> str:
     return f"{os.environ.get(REGISTRY_VARIABLE) or DEFAULT_REPOSITORY}:{target}"
 
 
+_BASES: Spec = Record(
+    {
+        "bases": Entries(
+            Text("an image's reference", exactly(r"[a-z0-9][A-Za-z0-9._:/-]{0,254}")),
+            Nullable(Text("a digest: sha256: and 64 hex digits", exactly(r"sha256:[0-9a-f]{64}"))),
+        )
+    }
+)
+
+
 def read_base_digests(path: Path) -> dict[str, str]:
     """``dockerfiles/locks/bases.yaml``: image reference -> digest, for those that are locked.
 
     Raises:
-        DataError: not such a file.
+        DataError: not such a file: file, line, key path and reason.
     """
     if not tree.is_file(path):
         return {}
-    try:
-        data = yaml.safe_load(tree.read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}", remedy="make lock") from error
-    rows = data.get("bases") if isinstance(data, dict) else None
-    if not isinstance(rows, dict):
-        raise DataError(f"{path}: no mapping 'bases'", remedy="make lock")
-    return {str(image): str(digest) for image, digest in rows.items() if digest is not None}
+    rows = read(read_document(path), _BASES)["bases"]
+    return {image: digest for image, digest in rows.items() if digest is not None}

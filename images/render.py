@@ -18,8 +18,9 @@ from images import graph, quoting
 from images.planned import Planned, Workspace, load_planned
 from images.recipe import EPOCH, Recipe, Stack
 from matrix import tree
-from matrix.cli import say
+from matrix.cli import say, tell, tell_json
 from matrix.errors import DataError, ExitCode
+from matrix.shown import shown
 
 LABEL_PREFIX = "wheelwright."
 _TEMPLATES = Path(__file__).resolve().parent.parent / "dockerfiles" / "templates"
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     stale = _stale(outputs, workspace.rendered)
     if args.check:
         if args.json:
-            print(json.dumps({"schema": 1, "not_fresh": stale}, indent=1))
+            tell_json({"schema": 1, "not_fresh": stale})
         else:
             _print_differences(outputs, stale, workspace)
         say(f"{len(outputs)} generated files, {len(stale)} not fresh" + (": run `make render`" if stale else ""))
@@ -49,9 +50,9 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
             tree.remove(full)
     if args.json:
         written, removed = [p for p in stale if p in outputs], [p for p in stale if p not in outputs]
-        print(json.dumps({"schema": 1, "written": written, "removed": removed}, indent=1))
+        tell_json({"schema": 1, "written": written, "removed": removed})
     else:
-        print("\n".join(stale) or "all generated files are fresh")
+        tell("\n".join(map(shown, stale)) or "all generated files are fresh")
     return ExitCode.OK
 
 
@@ -141,6 +142,7 @@ def _stale(outputs: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
 
 def _print_differences(outputs: Mapping[str, str], stale: Sequence[str], workspace: Workspace) -> None:
     for path in stale:
-        old = workspace.rendered.get(path, "").splitlines(keepends=True)
-        new = outputs.get(path, "").splitlines(keepends=True)
-        print("".join(difflib.unified_diff(old, new, f"committed/{path}", f"fresh/{path}")), end="")
+        old = workspace.rendered.get(path, "").split("\n")
+        new = outputs.get(path, "").split("\n")
+        for line in difflib.unified_diff(old, new, f"committed/{path}", f"fresh/{path}", lineterm=""):
+            tell(shown(line))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from images.budget import Weight
 from images.table import Column, print_table
-from matrix.cli import say
+from matrix.cli import say, tell_json
 from matrix.errors import ExitCode
 
 
@@ -94,7 +93,7 @@ def report(built: Sequence[Built], proofs: Sequence[Proof], *, smoked: bool, as_
     by_target = {proof.target: proof for proof in proofs}
     rows = [(item, by_target.get(item.target)) for item in built]
     if as_json:
-        print(json.dumps({"schema": 1, "targets": [as_row(*row) for row in rows]}, indent=1))
+        tell_json({"schema": 1, "targets": [as_row(*row) for row in rows]})
     else:
         print_table(_COLUMNS, rows)
     faults = {item.target: _faults(item, proof, smoked=smoked) for item, proof in rows}

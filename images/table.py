@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matrix.cli import tell
+from matrix.shown import shown
+
 _LEAST_LAST = 30
 
 
@@ -21,12 +24,12 @@ class Column:
 
 def print_table(columns: Sequence[Column], rows: Sequence[Any]) -> None:
     """Print rows under their headings to stdout."""
-    print(format_table(columns, rows, shutil.get_terminal_size((120, 24)).columns))
+    tell(format_table(columns, rows, shutil.get_terminal_size((120, 24)).columns))
 
 
 def format_table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> str:
     """The table as text, ``width`` characters wide where the last column can be wrapped to that."""
-    cells = [[column.head for column in columns], *([column.cell(row) for column in columns] for row in rows)]
+    cells = [[column.head for column in columns], *([shown(column.cell(row)) for column in columns] for row in rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     indent = sum(widths[:-1]) + 2 * (len(columns) - 1)
     last = max(_LEAST_LAST, width - indent)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from matrix import DATA_DIR, load_project, tree
-from matrix.cli import run, say
+from matrix.cli import Parser, run, say, tell, tell_json
 from matrix.errors import ExitCode
 from matrix.expand import expand
 from matrix.schema import matrix_schema
@@ -17,7 +15,7 @@ from matrix.schema import matrix_schema
 
 def main(argv: Sequence[str]) -> int:
     """Run one verb."""
-    parser = argparse.ArgumentParser(prog="python -m matrix", description=__doc__)
+    parser = Parser(prog="python -m matrix", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     check = verbs.add_parser("check", help="judge matrix.yaml, compat.yaml and known_broken.yaml")
     check.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
@@ -52,11 +50,11 @@ def _check(matrix_file: Path | None, *, as_json: bool) -> int:
                 for name, target in project.matrix.targets.items()
             },
         }
-        print(json.dumps(report, indent=1))
+        tell_json(report)
     else:
-        print(f"{len(project.matrix.targets)} targets, {len(found.cells)} cells")
+        tell(f"{len(project.matrix.targets)} targets, {len(found.cells)} cells")
         for reason, count in found.skipped.items():
-            print(f"{count} combinations left out: {reason}")
+            tell(f"{count} combinations left out: {reason}")
     return ExitCode.OK
 
 

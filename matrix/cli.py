@@ -1,17 +1,48 @@
-"""What every command line of the project does alike: errors to exit codes, results to stdout, talk to stderr."""
+"""What every command line of the project does alike: errors to exit codes, results to stdout, talk to stderr.
+
+All that is printed passes here: texts of data files, of servers and of other programs are shown, never obeyed.
+"""
 
 from __future__ import annotations
 
+import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn
 
 from matrix.errors import ExitCode, WheelwrightError
+from matrix.shown import json_text, shown, shown_lines
 
 
 def say(message: str) -> None:
-    """Print talk (progress, notes) to stderr; stdout carries results only."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line of talk (progress, notes) to stderr; stdout carries results only."""
+    print(shown_lines(shown(message)), file=sys.stderr, flush=True)
+
+
+def say_error(error: WheelwrightError) -> None:
+    """Print an error, and what to do about it, to stderr."""
+    print(shown_lines(f"error: {error}"), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Print a result to stdout: a text of one or more lines."""
+    print(shown_lines(text))
+
+
+def tell_json(value: Any) -> None:
+    """Print a result to stdout as JSON."""
+    print(json_text(value))
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose errors show what was given, and do not obey it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and how the command is used; ends with exit code 2."""
+        super().error(shown_lines(shown(message)))
 
 
 def run(main: Callable[[], int]) -> int:
@@ -20,11 +51,14 @@ def run(main: Callable[[], int]) -> int:
     A ``WheelwrightError`` is printed without a traceback and gives its class's exit code; Ctrl-C gives 130;
     a reader of stdout that went away (``| head``) is not an error. Anything else is a defect and keeps its traceback.
     """
+    sys.excepthook = _defect
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without Unicode shows an escape, and not a traceback
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()
     except WheelwrightError as error:
-        say(f"error: {error}")
+        say_error(error)
         return int(error.exit_code)
     except KeyboardInterrupt:
         say("interrupted")
@@ -34,3 +68,10 @@ def run(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
     return status
+
+
+def _defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does; the texts in it are no more ours than any others."""
+    import traceback  # noqa: PLC0415 - a defect only
+
+    print(shown_lines("".join(traceback.format_exception(kind, error, trace)).rstrip()), file=sys.stderr, flush=True)

@@ -12,18 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-import yaml
+from matrix.document import Document, KeyPath, Node
+from matrix.scalars import Kind
+from matrix.shown import escaped, hidden
 
-from matrix.document import Document, KeyPath
+_NO_TEXT = {Kind.LIST, Kind.MAPPING, Kind.NULL}
 
-_STR, _INT, _FLOAT, _BOOL, _NULL = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null"))
-_KINDS = {
-    _STR: "text",
-    _INT: "a whole number",
-    _FLOAT: "a number",
-    _BOOL: "true or false",
-    _NULL: "nothing (null)",
-}
+
+_MOST_QUOTED = 200
 
 
 def exactly(pattern: str) -> str:
@@ -121,11 +117,11 @@ def read(document: Document, spec: Spec) -> Any:
     return _read(document, document.root, spec, ())
 
 
-def _read(document: Document, node: yaml.Node, spec: Spec, keys: KeyPath) -> Any:
-    document.lines[keys] = node.start_mark.line + 1
+def _read(document: Document, node: Node, spec: Spec, keys: KeyPath) -> Any:
+    document.lines[keys] = node.line
     match spec:
         case Nullable(inner):
-            return None if node.tag == _NULL else _read(document, node, inner, keys)
+            return None if node.kind is Kind.NULL else _read(document, node, inner, keys)
         case Items():
             return _read_items(document, node, spec, keys)
         case Entries():
@@ -136,65 +132,60 @@ def _read(document: Document, node: yaml.Node, spec: Spec, keys: KeyPath) -> Any
             return _read_scalar(document, node, spec, keys)
 
 
-def _kind(node: yaml.Node) -> str:
-    if isinstance(node, yaml.MappingNode):
-        return "a mapping"
-    if isinstance(node, yaml.SequenceNode):
-        return "a list"
-    return _KINDS.get(node.tag, f"a {node.tag.rsplit(':', 1)[-1]}")
+def _kind(node: Node) -> str:
+    return node.surprise or node.kind.value
 
 
-def _read_items(document: Document, node: yaml.Node, spec: Items, keys: KeyPath) -> list[Any]:
-    if not isinstance(node, yaml.SequenceNode) or node.tag != "tag:yaml.org,2002:seq":
+def _read_items(document: Document, node: Node, spec: Items, keys: KeyPath) -> list[Any]:
+    if node.kind is not Kind.LIST:
         raise document.error(
             keys, f"must be a list, and is {_kind(node)}", remedy="write it as [a, b] or as '- a' lines"
         )
-    if len(node.value) < spec.at_least:
+    if len(node.items) < spec.at_least:
         raise document.error(keys, f"must have at least {spec.at_least} value(s)")
-    return [_read(document, item, spec.item, (*keys, index)) for index, item in enumerate(node.value)]
+    return [_read(document, item, spec.item, (*keys, index)) for index, item in enumerate(node.items)]
 
 
-def _pairs(document: Document, node: yaml.Node, keys: KeyPath) -> list[tuple[str, yaml.Node, yaml.Node]]:
-    if not isinstance(node, yaml.MappingNode) or node.tag != "tag:yaml.org,2002:map":
+def _pairs(document: Document, node: Node, keys: KeyPath) -> list[tuple[str, Node, Node]]:
+    if node.kind is not Kind.MAPPING:
         raise document.error(keys, f"must be a mapping (key: value), and is {_kind(node)}")
     seen: dict[str, int] = {}
     pairs = []
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        if key.tag != _STR:
+    for key, value in node.pairs():
+        if key.kind is not Kind.TEXT:
             reason, remedy = _not_text(key, "a key")
-            raise document.error_at(line, keys, reason, remedy=remedy)
-        name = str(key.value)
+            raise document.error_at(key.line, keys, reason, remedy=remedy)
+        name = key.text
         if name in seen:
             raise document.error_at(
-                line,
+                key.line,
                 (*keys, name),
                 f"the key stands here twice (first on line {seen[name]})",
                 remedy="remove one of them",
             )
-        seen[name] = line
+        seen[name] = key.line
         pairs.append((name, key, value))
     return pairs
 
 
-def _read_entries(document: Document, node: yaml.Node, spec: Entries, keys: KeyPath) -> dict[str, Any]:
+def _read_entries(document: Document, node: Node, spec: Entries, keys: KeyPath) -> dict[str, Any]:
     result = {}
     for name, key, value in _pairs(document, node, keys):
-        _check_form(document, key.start_mark.line + 1, name, spec.key, (*keys, name))
+        _check_form(document, key.line, name, spec.key, (*keys, name))
         result[name] = _read(document, value, spec.value, (*keys, name))
     if len(result) < spec.at_least:
         raise document.error(keys, f"must have at least {spec.at_least} entries")
     return result
 
 
-def _read_record(document: Document, node: yaml.Node, spec: Record, keys: KeyPath) -> dict[str, Any]:
+def _read_record(document: Document, node: Node, spec: Record, keys: KeyPath) -> dict[str, Any]:
     result = {}
     for name, key, value in _pairs(document, node, keys):
         if name not in spec.fields:
             raise document.error_at(
-                key.start_mark.line + 1,
+                key.line,
                 (*keys, name),
-                f"unknown key {name!r}{perhaps(name, spec.fields)}",
+                f"unknown key {_given(name)}{perhaps(name, spec.fields)}",
                 remedy=f"known keys here: {', '.join(spec.fields)}",
             )
         result[name] = _read(document, value, spec.fields[name], (*keys, name))
@@ -204,55 +195,80 @@ def _read_record(document: Document, node: yaml.Node, spec: Record, keys: KeyPat
     return result
 
 
-def _read_scalar(document: Document, node: yaml.Node, spec: Spec, keys: KeyPath) -> Any:
+def _read_scalar(document: Document, node: Node, spec: Spec, keys: KeyPath) -> Any:
     match spec:
         case Text():
-            if node.tag != _STR:
+            if node.kind is not Kind.TEXT:
                 reason, remedy = _not_text(node, spec.form)
                 raise document.error(keys, reason, remedy=remedy)
-            _check_form(document, document.lines[keys], node.value, spec, keys)
-            return node.value
+            _check_form(document, node.line, node.text, spec, keys)
+            return node.text
         case Choice(values):
-            if node.tag != _STR and isinstance(node, yaml.ScalarNode):
+            if node.kind in {Kind.LIST, Kind.MAPPING}:
+                raise document.error(keys, f"{_kind(node)} is not known", remedy=f"known: {', '.join(values)}")
+            if node.kind is not Kind.TEXT:
                 reason, remedy = _not_text(node, f"one of {', '.join(values)}")
                 raise document.error(keys, reason, remedy=remedy)
-            if node.value not in values:
-                given = repr(node.value) if isinstance(node, yaml.ScalarNode) else _kind(node)
-                hint = perhaps(node.value, values, numbered=True) if isinstance(node, yaml.ScalarNode) else ""
-                raise document.error(keys, f"{given} is not known{hint}", remedy=f"known: {', '.join(values)}")
-            return node.value
+            if node.text not in values:
+                hint = perhaps(node.text, values, numbered=True)
+                raise document.error(
+                    keys, f"{_given(node.text)} is not known{hint}", remedy=f"known: {', '.join(values)}"
+                )
+            return node.text
         case Flag():
-            if not isinstance(node, yaml.ScalarNode) or node.tag != _BOOL:
-                raise document.error(keys, f"must be true or false, and is {_kind(node)}")
-            return node.value.lower() in {"true", "yes", "on"}
-        case Whole(least, most):
-            number = _number(node)  # 1.0 counts as whole, as it does in JSON schema
-            if number is None or not least <= number <= most or number != int(number):
-                raise document.error(keys, f"must be a whole number from {least} to {most}")
-            return int(number)
+            if node.kind is not Kind.FLAG:
+                raise document.error(
+                    keys, f"must be true or false, and is {_written(node)}", remedy="write true, or false"
+                )
+            return node.text.lower() == "true"
+        case Whole():
+            return _read_whole(document, node, spec, keys)
     raise AssertionError(spec)  # the match is complete
 
 
-def _number(node: yaml.Node) -> float | None:
-    """The number that YAML reads in a node; None where it reads none."""
-    if not isinstance(node, yaml.ScalarNode) or node.tag not in {_INT, _FLOAT}:
-        return None
-    make = yaml.constructor.SafeConstructor()
-    try:
-        return make.construct_yaml_int(node) if node.tag == _INT else make.construct_yaml_float(node)
-    except (ValueError, OverflowError):  # an explicit tag on what is no number: `!!int x`
-        return None
+def _read_whole(document: Document, node: Node, spec: Whole, keys: KeyPath) -> int:
+    number = _number(node)  # 1.0 counts as whole, as it does in JSON schema
+    if number is None or not spec.least <= number <= spec.most or number != int(number):
+        other = "" if number is not None else f", and is {_written(node)}"
+        raise document.error(keys, f"must be a whole number from {spec.least} to {spec.most}{other}")
+    return int(number)
 
 
-def _not_text(node: yaml.Node, form: str) -> tuple[str, str]:
+def _number(node: Node) -> float | None:
+    """The number that a node is; None where it is none."""
+    if node.kind is Kind.WHOLE:
+        return int(node.text)
+    return float(node.text) if node.kind is Kind.NUMBER else None
+
+
+def _given(text: str) -> str:
+    """A text as an error quotes it."""
+    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}...")
+
+
+def _written(node: Node) -> str:
+    """What stands there, where it is not what is wanted: ``'yes'``, or ``010, a number of base 8 to some readers``."""
+    if node.kind is Kind.SURPRISE:
+        return f"{_given(node.text)[1:-1]}, {node.surprise} to some readers of YAML"
+    return _given(node.text) if node.kind is Kind.TEXT else _kind(node)
+
+
+def _not_text(node: Node, form: str) -> tuple[str, str]:
     """Explain why a node is not a string: unquoted versions are numbers to YAML (3.10 is 3.1)."""
-    if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
+    if node.kind in _NO_TEXT:
         return f"must be {form}, and is {_kind(node)}", "give it a value in quotes"
-    number = _number(node)
+    number, given = _number(node), _given(node.text)[1:-1]
     read_as = _kind(node) if number is None else f"the number {number}"
-    return f"{node.value} without quotes is read as {read_as}", f'write "{node.value}", with the quotes'
+    return f"{given} without quotes is read as {read_as}", f'write "{given}", with the quotes'
 
 
 def _check_form(document: Document, line: int, value: str, spec: Text, keys: KeyPath) -> None:
+    if (char := hidden(value)) is not None:
+        raise document.error_at(
+            line,
+            keys,
+            f"{_given(value)} holds {escaped(char)}, a control character or one that cannot be seen",
+            remedy="write it on one line ('>-' folds several), and without that character",
+        )
     if re.search(spec.pattern, value) is None:
-        raise document.error_at(line, keys, f"{value!r} is not {spec.form}", remedy=spec.remedy)
+        raise document.error_at(line, keys, f"{_given(value)} is not {spec.form}", remedy=spec.remedy)

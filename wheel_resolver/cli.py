@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from matrix import load_project
-from matrix.cli import say
+from matrix.cli import say, tell, tell_json
 from matrix.errors import ExitCode
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.options import VERBS, catalogue_asked, parse, parser, policy_asked, project_policy
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     for note in loaded.notes:
         say(f"note: {note}")
     if options.json:
-        print(json.dumps(to_json(loaded.catalogue, expansion.skipped, answers), indent=1))
+        tell_json(to_json(loaded.catalogue, expansion.skipped, answers))
     else:
         _print_text(answers, loaded, explained=options.explain)
     if not expansion.cells:
@@ -61,14 +61,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _print_text(answers: Sequence[Answer], loaded: Loaded, *, explained: bool) -> None:
     if explained:
-        print("\n\n".join(render_trace(answer) for answer in answers))
+        tell("\n\n".join(render_trace(answer) for answer in answers))
         for name in loaded.catalogue.unparsed:
-            print(f"not a wheel name that we read: {json.dumps(name)}")  # quoted: it may hold control characters
+            tell(f"not a wheel name that we read: {json.dumps(name)}")  # quoted: it may hold control characters
     elif len(answers) <= _SENTENCES:
         for answer in answers:
-            print(render_one(answer))
+            tell(render_one(answer))
     else:
-        print(render_table(answers, shutil.get_terminal_size((120, 24)).columns))
+        tell(render_table(answers, shutil.get_terminal_size((120, 24)).columns))
     say(describe_catalogue(loaded.catalogue))
 
 

@@ -101,9 +101,10 @@ def test_an_origin_can_be_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_base_digests_are_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "bases.yaml"
     assert read_base_digests(path) == {}
-    path.write_text("bases: {a: null, b: 'sha256:00'}\n")
-    assert read_base_digests(path) == {"b": "sha256:00"}
-    for wrong in ("bases: [", "- a\n", "bases: 1\n"):
+    digest = f"sha256:{'0' * 64}"
+    path.write_text(f"bases: {{a: null, 'b:1': '{digest}'}}\n")
+    assert read_base_digests(path) == {"b:1": digest}
+    for wrong in ("bases: [", "- a\n", "bases: 1\n", "bases: {b: 'sha256:00'}\n", "bases: {'$(id)': null}\n"):
         path.write_text(wrong)
         with pytest.raises(DataError, match=r"bases\.yaml"):
             read_base_digests(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 from packaging.version import Version
 
 from matrix import load_project, tree
-from matrix.cli import say
+from matrix.cli import Parser, say, tell, tell_json
 from matrix.errors import DataError, ExitCode, UsageError
+from matrix.shown import shown
 from wheel_resolver.asking.answer import attention_of, backend_of
 from wheel_resolver.asking.coverage import MARKS, Group, Square, coverage
 from wheel_resolver.asking.options import (
@@ -59,9 +59,9 @@ def main(argv: Sequence[str]) -> int:
             raise DataError(f"{options.html}: cannot be written: {error.strerror}") from None
         say(f"{options.html}: written")
     if options.json:
-        print(json.dumps(to_json(groups, loaded.catalogue, options.platform), indent=1))
+        tell_json(to_json(groups, loaded.catalogue, options.platform))
     elif options.html is None:
-        print(render_text(groups))
+        tell(render_text(groups))
     say(describe_catalogue(loaded.catalogue))
     return ExitCode.OK
 
@@ -147,6 +147,7 @@ def render_html(groups: Sequence[Group], catalogue: Catalogue, platform: str) ->
     environment = Environment(
         loader=FunctionLoader(lambda name: tree.read_text(Path(__file__).with_name(name))),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,
     )  # fmt: skip
     return environment.get_template(_TEMPLATE).render(
         groups=groups,
@@ -160,7 +161,7 @@ def render_html(groups: Sequence[Group], catalogue: Catalogue, platform: str) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver coverage",
         description="Which of all shipped torch, CUDA and Python have a flash-attn wheel, for each GPU of the matrix.",
         allow_abbrev=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,9 +12,10 @@ from typing import Any
 from packaging.version import Version
 
 from matrix import Arch, Cell, Compat, Project, load_project
-from matrix.cli import say
+from matrix.cli import say, tell, tell_json
 from matrix.compat import minor_of
 from matrix.errors import ExitCode, UsageError
+from matrix.shown import shown
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.host import Host, Torch, read_host
 from wheel_resolver.asking.options import catalogue_asked, policy_asked, project_policy
@@ -78,9 +78,9 @@ def main(options: argparse.Namespace) -> int:
         report = to_json(loaded.catalogue, {}, answer.answers)
         report |= {"host": host_json(host), "install": command, "why_not": answer.why_not}
         report |= {"installed": None if installed is None else asdict(installed)}
-        print(json.dumps(report, indent=1))
+        tell_json(report)
     else:
-        print(describe(host, answer, command, installed))
+        tell(describe(host, answer, command, installed))
     say(describe_catalogue(loaded.catalogue))
     if options.require is not None:
         met = bool(answer.answers) and all(attention_of(each.resolution) == options.require for each in answer.answers)
@@ -213,13 +213,14 @@ def describe(host: Host, answer: HostAnswer, command: str | None, installed: Ins
         verdict = "loads" if installed.loads else "does not load"
         lines += [f"installed: flash-attn {installed.version}, which {verdict}: {installed.reason}"]
     if command is None:
-        return "\n".join([*lines, f"no wheel fits this host: {answer.why_not}"])
+        return "\n".join([*map(shown, lines), shown(f"no wheel fits this host: {answer.why_not}")])
     if host.torch is not None and not host.torch.cuda.is_cpu and not host.gpus:
         lines += ["no GPU is seen here: whether the wheel has code for yours was not judged"]
     if answer.wheel is not None and not answer.wheel.pinned:
         lines += ["nobody published this wheel's digest: the command cannot check it"]
-    return "\n".join([*lines, "", command])
+    return "\n".join(map(shown, [*lines, "", command]))
 
 
 def _each(answers: Sequence[Answer]) -> list[str]:
-    return [render_one(each) if each.trace is None else render_trace(each) for each in answers]
+    texts = [render_one(each) if each.trace is None else render_trace(each) for each in answers]
+    return "\n".join(texts).split("\n") if texts else []

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from packaging.version import InvalidVersion, Version
 
 from matrix import Driver, Project
+from matrix.cli import Parser
 from matrix.errors import UsageError
 from matrix.providers import official
 from matrix.spec import perhaps
@@ -139,7 +140,7 @@ def _comma_list(text: str) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     """The options of a question."""
     width = max(map(len, VERBS))
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m wheel_resolver",
         usage="python -m wheel_resolver [OPTION ...]\n       python -m wheel_resolver VERB [OPTION ...]",
         description="Which flash-attn wheel fits this torch, Python, CUDA and GPU; if none does, what runs, and why.",

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Hashable, Iterable, Sequence
 
 from matrix import Cell
+from matrix.shown import shown
 from wheel_resolver.asking.answer import Answer
 from wheel_resolver.core.build import Evidence
 from wheel_resolver.core.cell_rules import CELL_RULES
@@ -91,7 +92,7 @@ def _sentences(answers: Iterable[Answer], width: int) -> str:
         if isinstance(resolution, Unsupported):
             text += f"; {resolution.remedy}"
         lines += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-        lines += [f"  {answer.alternatives[0].command}"] if answer.alternatives else []
+        lines += [f"  {shown(answer.alternatives[0].command)}"] if answer.alternatives else []
     return "\n".join(lines)
 
 
@@ -161,6 +162,7 @@ def _sdpa(resolution: Fallback) -> str:
 
 def _layout(rows: Sequence[Sequence[str]], width: int) -> str:
     """Align columns; the widest ones are wrapped until the table fits."""
+    rows = [[*map(shown, row)] for row in rows]
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 12:  # noqa: PLR2004 - narrower is unreadable
@@ -191,7 +193,7 @@ def render_one(answer: Answer) -> str:
         lines += [f"  attention  flash_attention_2: {resolution.reason}", f"  wheel      {wheel.url}"]
         lines += [f"  sha256     {wheel.sha256 or 'not published: the wheel is unpinned'}"]
         lines += [f"  evidence   {_EVIDENCE[resolution.build.evidence]}"]
-        return "\n".join([*lines, *_others(answer)])
+        return "\n".join(map(shown, [*lines, *_others(answer)]))
     if isinstance(resolution, Unsupported):
         lines += [f"  unsupported: {resolution.reason}", f"  remedy     {resolution.remedy}"]
     elif resolution.source_build is not None:
@@ -204,7 +206,7 @@ def render_one(answer: Answer) -> str:
     for each in answer.alternatives:
         change = ", ".join(f"{axis} {value}" for axis, value in each.change.items())
         lines += [f"  with {change}: flash-attn {each.wheel.name.version}", f"    {each.command}"]
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _others(answer: Answer) -> list[str]:
@@ -222,7 +224,7 @@ def render_trace(answer: Answer) -> str:
         by_rule.setdefault(rejection.rule, []).append(f"    {rejection.wheel}: {rejection.detail}")
     lines = [render_one(answer)]
     for rule, refusals in by_rule.items():
-        lines += [f"  {rule} refuses {len(refusals)}:", *refusals]
+        lines += [f"  {rule} refuses {len(refusals)}:", *map(shown, refusals)]
     return "\n".join(lines)
 
 

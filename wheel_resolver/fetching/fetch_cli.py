@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix.cli import say
+from matrix.cli import Parser, say, say_error, tell, tell_json
 from matrix.errors import ExitCode, WheelwrightError
+from matrix.shown import shown
 from wheel_resolver.fetching.fetch import cached, fetch
 from wheel_resolver.fetching.progress import ProgressLine
 from wheel_resolver.locked.pinned import Pinned, fresh, pinned_wheels, without_wheel
@@ -36,13 +36,13 @@ def main(argv: Sequence[str]) -> int:
     done = [_one(pin, offline=options.offline) for pin in pinned_wheels(targets)]
     for each in done:
         if each.error is not None:
-            say(f"error: {each.error}")
+            say_error(each.error)
     if options.json:
-        print(json.dumps({"schema": 1, "files": [_row(each) for each in done]}, indent=1))
+        tell_json({"schema": 1, "files": [_row(each) for each in done]})
     else:
         for each in done:
             if each.path is not None:
-                print(each.path)
+                tell(shown(str(each.path)))
     return next((int(each.error.exit_code) for each in done if each.error is not None), ExitCode.OK)
 
 
@@ -88,7 +88,7 @@ def _row(each: _Fetched) -> dict[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver fetch",
         description="Bring the locked wheels into the cache, and print where they are.",
         epilog="What was cut off goes on where it ended. Exit codes: 0 done, 1 not in the cache (--offline), "

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matrix.errors import DataError
+from matrix.shown import some
 from wheel_resolver.core.build import Evidence, judged
 from wheel_resolver.core.facts import Facts, Inspection
 from wheel_resolver.core.wheel import Wheel
@@ -38,14 +39,14 @@ def remember_loading(name: str, sha256: str, where: str) -> None:
 
 
 def _of(inside: Inside) -> Inspection:
-    against = [*inside.faults, *map(str, contradictions(inside))]
+    against = [*inside.faults, *inside.dangers, *map(str, contradictions(inside))]
     return Inspection(
         abi=inside.abi[0] if len(inside.abi) == 1 else None,
         glibc=inside.glibc,
         cuda=inside.cuda[0] if len(inside.cuda) == 1 else None,
         sass=inside.sass.archs,
         compressed=None if inside.sass.archs is None else inside.sass.compressed,
-        refusal="; ".join(against) or None,
+        refusal=some(against, "; ") or None,  # a lock keeps it
     )
 
 

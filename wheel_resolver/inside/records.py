@@ -83,7 +83,7 @@ def _read(record: Path, sha256: str) -> Inspection | None:
         if not isinstance(row, Mapping) or (row["schema"], row["sha256"]) != (_SCHEMA, sha256):
             return None
         return replace(inspection_of(row), refusal=row["refusal"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -16,9 +16,9 @@ from packaging.version import Version
 from matrix import Abi
 
 _MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
-_GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
+_GLIBC = re.compile(r"GLIBC_(\d{1,4}(?:\.\d{1,4}){1,3})")
 #: Libraries whose soname ends in CUDA's major; cuDNN and NCCL count on their own.
-_CUDA_RUNTIME = re.compile(r"libcudart\.so\.(\d+)(?:\.\d+)*")
+_CUDA_RUNTIME = re.compile(r"libcudart\.so\.(\d{1,4})(?:\.\d{1,9}){0,4}")
 _PYTHON = re.compile(r"\.cpython-(\d)(\d+)(t?)-")
 #: Namespaces of torch in mangled names: c10, at, torch.
 _TORCH = re.compile(r"N?K?(?:3c10|2at|5torch)")

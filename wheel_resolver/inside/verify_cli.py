@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from matrix import Project, load_project, tree
+from matrix.cli import Parser, tell, tell_json
 from matrix.errors import ExitCode, UsageError
 from wheel_resolver.asking.host import read_host
 from wheel_resolver.inside.inspection import remember_loading
@@ -60,8 +60,11 @@ def main(argv: Sequence[str]) -> int:
         )
         here = installed_loads(host, project, loaded.catalogue, timeout_s=options.timeout)
     report = Report(inside, known, found, served(inside, project) if inside else None, host, here)
-    print(json.dumps(to_json(report), indent=1) if options.json else render(report))
-    bad = found or (inside is not None and inside.faults) or (here is not None and not here.loads)
+    if options.json:
+        tell_json(to_json(report))
+    else:
+        tell(render(report))
+    bad = found or (inside is not None and (inside.faults or inside.dangers)) or (here is not None and not here.loads)
     return ExitCode.NEGATIVE if bad else ExitCode.OK
 
 
@@ -98,11 +101,11 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver verify",
         description="Look inside a wheel: what it is, which targets and cells it serves, what contradicts its name.",
-        epilog="Exit codes: 0 as it says (and loads here), 1 a contradiction, a damaged file, or does not load, "
-        "2 no wheel, or usage.",
+        epilog="Exit codes: 0 as it says (and loads here), 1 a contradiction, a damaged or dangerous file, or does not "
+        "load, 2 no wheel, or usage.",
     )
     parser.add_argument("wheel", nargs="?", type=Path, metavar="WHEEL", help="a wheel's file")
     parser.add_argument(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from matrix.shown import shown, some
 from wheel_resolver.asking.cells_text import where
 from wheel_resolver.asking.here import host_json
 from wheel_resolver.asking.host import Host
@@ -17,6 +18,10 @@ from wheel_resolver.inside.wheel_inside import Inside
 
 _WIDTH = 120
 _LABEL = 12
+#: A report is read by people: rows of one kind, and characters of a row. JSON has more of both.
+_MOST = 20
+_LONGEST = 5_000
+_MOST_JSON = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,14 @@ def _wheel_rows(inside: Inside, report: Report) -> list[tuple[str, str]]:
         ("wheel", inside.path.name),
         ("file", f"{inside.size:,} bytes, sha256 {inside.sha256}"),
         ("known", "; ".join(report.known)),
-        ("metadata", f"{found.name} {found.version}; requires {', '.join(found.requires) or 'nothing'}"),
-        ("tags", ", ".join(found.tags)),
-        *(("extension", _extension(each)) for each in inside.extensions),
+        ("metadata", f"{found.name} {found.version}; requires {some(found.requires) or 'nothing'}"),
+        ("tags", some(found.tags)),
+        ("installs", some(inside.installs)),
+        *_many("extension", [_extension(each) for each in inside.extensions]),
         ("SASS", ", ".join(map(str, inside.sass.archs)) if inside.sass.archs else inside.sass.note),
         ("RECORD", f"{inside.files} files, each as recorded" if not inside.faults else "differs"),
-        *(("", fault) for fault in inside.faults),
+        *_many("", inside.faults),
+        *_many("dangerous", inside.dangers),
     ]
     if report.served is None:
         rows += [("serves", "not known: its name does not say which torch and CUDA it is for")]
@@ -60,14 +67,20 @@ def _wheel_rows(inside: Inside, report: Report) -> list[tuple[str, str]]:
             rows.append(("target", f"{name}: {f'no, {refused.rule}: {refused.detail}{source}' if refused else 'yes'}"))
         count = f"{len(report.served.cells)} of the {report.served.of} of the matrix"
         rows.append(("cells", f"{count}: {where(report.served.cells)}" if report.served.cells else count))
-    return rows + [("contradicts", str(each)) for each in report.contradictions]
+    return rows + _many("contradicts", [str(each) for each in report.contradictions])
+
+
+def _many(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """A row each; of more than a page only the first, and how many more."""
+    rows = [(label, text) for text in texts[:_MOST]]
+    return rows + ([(label, f"... and {len(texts) - _MOST:,} more")] if len(texts) > _MOST else [])
 
 
 def _extension(each: SharedObject) -> str:
     cuda = f"links the CUDA runtime {each.cuda}" if each.cuda is not None else "links no CUDA runtime"
     abi = f"C++ ABI {each.abi}" if each.abi is not None else "C++ ABI not shown"
     glibc = f"glibc {each.glibc}" if each.glibc is not None else "no glibc version"
-    return f"{each.member}: {each.machine}, needs {glibc}, {cuda}, {abi}; needs {', '.join(each.needed) or 'nothing'}"
+    return f"{each.member}: {each.machine}, needs {glibc}, {cuda}, {abi}; needs {some(each.needed) or 'nothing'}"
 
 
 def _here_rows(host: Host, here: LoadsHere) -> list[tuple[str, str]]:
@@ -83,7 +96,7 @@ _YES_NO = {True: "yes", False: "no", None: "not known"}
 
 
 def _row(label: str, text: str) -> str:
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)  # a wheel's texts are not ours
+    text = shown(text, _LONGEST)  # a wheel's texts are not ours
     if label == "install":  # a command is for pasting
         return f"{label.ljust(_LABEL)}{text}"
     return textwrap.fill(
@@ -117,24 +130,39 @@ def _wheel_json(inside: Inside, report: Report) -> dict[str, Any]:
         "metadata": {
             "name": inside.metadata.name,
             "version": inside.metadata.version,
-            "requires": list(inside.metadata.requires),
+            "requires": _texts(inside.metadata.requires),
             "requires_python": inside.metadata.requires_python,
-            "tags": list(inside.metadata.tags),
+            "tags": _texts(inside.metadata.tags),
         },
         "files": inside.files,
-        "extensions": [_extension_json(each) for each in inside.extensions],
+        "extensions": [_extension_json(each) for each in inside.extensions[:_MOST_JSON]],
         "sass": {"archs": None if archs is None else list(map(str, archs)), "note": inside.sass.note},
-        "faults": list(inside.faults),
+        "faults": _texts(inside.faults),
+        "dangers": _texts(inside.dangers),
+        "installs": _texts(inside.installs),
+        "counts": {
+            "requires": len(inside.metadata.requires),
+            "tags": len(inside.metadata.tags),
+            "faults": len(inside.faults),
+            "dangers": len(inside.dangers),
+            "installs": len(inside.installs),
+            "extensions": len(inside.extensions),
+        },
         "contradictions": [asdict(each) for each in report.contradictions],
         "serves": None if report.served is None else _served_json(report.served),
     }
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    """The first of many, none of them without end; ``counts`` has how many there are."""
+    return [text[:_LONGEST] for text in texts[:_MOST_JSON]]
 
 
 def _extension_json(each: SharedObject) -> dict[str, Any]:
     return {
         "member": each.member,
         "machine": each.machine,
-        "needed": list(each.needed),
+        "needed": _texts(each.needed),
         "glibc": str(each.glibc) if each.glibc else None,
         "cuda": each.cuda,
         "abi": str(each.abi) if each.abi else None,

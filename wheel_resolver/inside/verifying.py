@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 from matrix import Abi, Cell, CodeFor, Cuda, Project
 from matrix.errors import DataError
 from matrix.expand import expand
+from matrix.shown import some
 from wheel_resolver.core.cell_rules import judge_cell
 from wheel_resolver.core.facts import Facts, Policy, default_policy
 from wheel_resolver.core.index import WheelIndex
@@ -19,6 +20,10 @@ from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.resolve import explain
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.inside.wheel_inside import EXTENSION, Inside
+
+#: As many as a file name can say at most, and then some.
+_MAX_TAGS = 100
+_MAX_TAG = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +91,9 @@ def _of_metadata(inside: Inside) -> Iterator[Contradiction]:
         yield Contradiction("project", project, found.name)
     if not _same_version(version, found.version):
         yield Contradiction("version", str(version), found.version)
-    held = {tag for text in found.tags for tag in _tags(text)}
-    if held != tags:
-        yield Contradiction("tags", _tag_text(tags), ", ".join(found.tags))
+    held = {tag for text in found.tags[:_MAX_TAGS] for tag in _tags(text)}
+    if held != tags or len(found.tags) > _MAX_TAGS:
+        yield Contradiction("tags", _tag_text(tags), some(found.tags))
 
 
 def _of_extensions(inside: Inside, tags: frozenset[Tag]) -> Iterator[Contradiction]:
@@ -113,12 +118,14 @@ def _same_version(named: Version, text: str) -> bool:
     """Whether they agree; official wheels say ``2.8.3+cu12...`` in the name and ``2.8.3`` inside."""
     try:
         found = Version(text)
-    except InvalidVersion:
+    except ValueError:  # none, or one whose number has more digits than Python reads
         return False
     return found == named if found.local else found.public == named.public
 
 
 def _tags(text: str) -> frozenset[Tag]:
+    if len(text) > _MAX_TAG:  # each of its parts may list alternatives, and all combinations are made
+        return frozenset()
     try:
         return parse_tag(text)
     except ValueError:

@@ -26,6 +26,8 @@ MAX_MEMBERS = 20_000
 MAX_RATIO = 200
 _SMALL = 10_000_000  # a ratio of less than this says nothing
 MAX_TEXT = 10_000_000
+#: A name, a version or a tag is part of a file's name.
+_MAX_WORD = 255
 _CHUNK = 1 << 20
 _UNSIGNED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _LAST_CONTROL = 31
@@ -105,6 +107,10 @@ def read_metadata(path: Path, archive: zipfile.ZipFile) -> Metadata:
         if not headers.get(name):
             file = "WHEEL" if name == "Tag" else "METADATA"
             raise DataError(f"{path}: {info}/{file} has no {name}", remedy="it is no whole wheel: do not use it")
+        if len(str(headers[name])) > _MAX_WORD:
+            raise DataError(
+                f"{path}: {info}: {name} has {len(str(headers[name])):,} characters", remedy="do not use it"
+            )
     return Metadata(
         name=str(metadata["Name"]).strip(),
         version=str(metadata["Version"]).strip(),

@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from matrix import Abi
 from wheel_resolver.fetching.fetch import file_sha256
+from wheel_resolver.inside.dangers import dangers
 from wheel_resolver.inside.sass import Sass, read_sass
 from wheel_resolver.inside.shared_object import NotElfError, SharedObject, read_shared_object
 from wheel_resolver.inside.wheel_file import Metadata, check_record, open_wheel, read_metadata, unpack
@@ -21,7 +22,13 @@ EXTENSION = "flash_attn_2_cuda"
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What was found. ``faults``: files that are not as RECORD says, extensions that are none."""
+    """What was found.
+
+    Attributes:
+        faults: files that are not as RECORD says, extensions that are none.
+        dangers: what does more than lie there, or is not what it seems.
+        installs: the names that it puts into site-packages.
+    """
 
     path: Path
     size: int
@@ -31,6 +38,8 @@ class Inside:
     faults: tuple[str, ...]
     extensions: tuple[SharedObject, ...]
     sass: Sass
+    dangers: tuple[str, ...] = ()
+    installs: tuple[str, ...] = ()
 
     @property
     def glibc(self) -> Version | None:
@@ -70,7 +79,8 @@ def look_inside(path: Path) -> Inside:
             found.append(read_sass(file))
         return Inside(
             path, path.stat().st_size, file_sha256(path), metadata, len(archive.namelist()), tuple(faults),
-            tuple(extensions), _together(found),
+            tuple(extensions), _together(found), dangers(archive.infolist()),
+            tuple(dict.fromkeys(name.split("/")[0] for name in archive.namelist())),
         )  # fmt: skip
 
 

@@ -10,12 +10,12 @@ hash of every other line too, and in ``--require-hashes`` mode both tools take t
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from urllib.parse import quote, urldefrag
 
-from matrix.cli import say
+from matrix.cli import Parser, say, tell, tell_json
 from matrix.errors import ExitCode, UsageError, WheelwrightError
+from matrix.shown import shown
 from wheel_resolver.fetching.fetch import cached
 from wheel_resolver.lock import LockedTarget, LockedWheel
 from wheel_resolver.locked.pinned import fresh, pinned_wheels, without_wheel
@@ -45,12 +45,12 @@ def main(argv: Sequence[str]) -> int:
     url = _local_url(pins[0].wheel) if pins and options.local else urldefrag(pins[0].wheel.url).url if pins else ""
     lines = [f"flash-attn @ {url}#sha256={pins[0].wheel.sha256}"] if pins else []
     if options.json:
-        print(json.dumps(_report(targets, lines), indent=1))
+        tell_json(_report(targets, lines))
     elif pins:
         first = next(target for target in targets if target.wheel is not None)
         stack = f"Python {first.python}, torch {first.torch}, CUDA {first.cuda}"
         head = _HEAD.format(targets=", ".join(pins[0].targets), version=pins[0].wheel.version, stack=stack)
-        print(head + lines[0])
+        tell(head + shown(lines[0]))
     return ExitCode.OK if lines else ExitCode.NEGATIVE
 
 
@@ -81,7 +81,7 @@ def _report(targets: Sequence[LockedTarget], lines: Sequence[str]) -> dict[str, 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver export",
         description="Print a locked wheel as a requirement that pip and uv install and check.",
         epilog="Exit codes: 0 done, 1 no wheel (the reason stands on stderr), 2 usage or data.",

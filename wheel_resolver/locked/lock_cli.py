@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from matrix import Project, load_project, tree
-from matrix.cli import say
+from matrix.cli import Parser, say, tell, tell_json
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, UsageError
+from matrix.shown import shown
 from wheel_resolver.core.facts import Inspection
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.fetching.fetch import fetch, fetch_unpinned
@@ -69,10 +69,10 @@ def main(argv: Sequence[str]) -> int:
     moved = _moved(project, lock, catalogue()) if options.check and options.refresh else None
     if options.json:
         report = _report(path, lock, changed=changed, written=changed and not options.check)
-        print(json.dumps(report | ({} if moved is None else {"upstream": moved.rows}), indent=1))
+        tell_json(report | ({} if moved is None else {"upstream": moved.rows}))
     else:
-        shown = _difference(before, after, display_name(path)) if options.check and changed else _summary(lock)
-        print(shown + (f"\n\nupstream:\n{moved.text}" if moved else ""))
+        said = _difference(before, after, display_name(path)) if options.check and changed else _summary(lock)
+        tell(said + (f"\n\nupstream:\n{moved.text}" if moved else ""))
     if options.check and changed:
         say(f"{display_name(path)} is not what would be written: run `python -m wheel_resolver lock`")
         return ExitCode.NEGATIVE
@@ -203,12 +203,12 @@ def _summary(lock: Lock) -> str:
     lines = []
     for name, target in lock.targets.items():
         pinned = target.wheel.name if target.wheel else target.source_build.sdist if target.source_build else ""
-        lines.append(f"{name.ljust(width)}  {target.attention.ljust(17)}  {pinned or target.reason}")
+        lines.append(f"{name.ljust(width)}  {target.attention.ljust(17)}  {shown(pinned or target.reason)}")
     return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver lock", description="Write the wheel decision of every target of the matrix."
     )
     parser.add_argument(

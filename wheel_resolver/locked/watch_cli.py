@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from matrix import Compat, Project, load_project
-from matrix.cli import say
+from matrix.cli import Parser, say, tell, tell_json
 from matrix.errors import DataError, ExitCode
+from matrix.shown import shown
 from wheel_resolver.asking.answer import cell_to_json
 from wheel_resolver.lock import Lock, read
 from wheel_resolver.locked.inputs import require_fresh
@@ -36,9 +36,9 @@ def main(argv: Sequence[str]) -> int:
     now, conflicts = _listed_now(project, lock, before)
     changes = (*conflicts, *compare(project, lock, before, now))
     if options.json:
-        print(json.dumps(to_json(before, now, changes), indent=1))
+        tell_json(to_json(before, now, changes))
     else:
-        print(render(changes))
+        tell(render(changes))
     attention = any(change.attention for change in changes)
     say(f"{now.listed} wheels listed now, {before.listed} in the snapshot of {before.as_of[:10]}")
     return ExitCode.NEGATIVE if attention else ExitCode.OK
@@ -101,8 +101,8 @@ def render(changes: Sequence[Change]) -> str:
         return "nothing changed for us"
     lines = []
     for change in changes:
-        lines.append(f"{'!' if change.attention else ' '} {change.kind.ljust(9)}  {change.text}")
-        lines += [f"             {change.command}"] if change.command else []
+        lines.append(f"{'!' if change.attention else ' '} {change.kind.ljust(9)}  {shown(change.text)}")
+        lines += [f"             {shown(change.command)}"] if change.command else []
     return "\n".join(lines)
 
 
@@ -128,7 +128,7 @@ def to_json(before: Catalogue, now: Catalogue, changes: Sequence[Change]) -> dic
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver watch",
         description="Compare upstream with the lock and the snapshot, and say what changed for us.",
         epilog="Exit codes: 0 nothing to do, 1 something needs attention (marked !), 2 usage or data, 3 network.",

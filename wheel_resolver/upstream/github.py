@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.errors import NetworkError, UsageError
+from matrix.shown import shown
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.upstream.pages import Pages
 from wheel_resolver.upstream.urls import is_safe, origin_of
@@ -116,8 +117,7 @@ def _release(row: Any) -> Release | None:
 
 
 def _plain(tag: str) -> str:
-    plain = tag if tag.isprintable() else ascii(tag)[1:-1]
-    return plain[:_MAX_TAG] or "(none)"
+    return shown(tag)[:_MAX_TAG] or "(none)"
 
 
 def _asset(row: Any) -> Asset | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from matrix import tree
 from matrix.errors import DataError
+from matrix.shown import hidden
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.upstream.urls import is_safe
 
@@ -26,6 +27,8 @@ SHIPPED = Path(__file__).resolve().parent / "snapshot.json"
 
 _ROW_WITH_URL = 5
 MAX_BYTES = 64_000_000
+#: As many files as a list may name, of five values each, and their brackets.
+_MAX_VALUES = 2_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -57,15 +60,15 @@ def _row(asset: Asset) -> list[str | int | None]:
     return row if asset.url is None else [*row, asset.url]
 
 
-def loads(text: str, name: str) -> Snapshot:
+def loads(text: str | bytes, name: str) -> Snapshot:
     """Read a snapshot; ``name`` is the file that errors name.
 
     Raises:
         DataError: it is not JSON, or not of this form.
     """
     try:
-        data = json.loads(text)
-        return _build(data)
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        return _build(_parsed(text))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{name}: not a snapshot of releases: {error}", remedy="restore or delete the file") from None
 
@@ -82,7 +85,13 @@ def read(path: Path = SHIPPED) -> Snapshot:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a snapshot")
-    return loads(raw.decode(), str(path))
+    return loads(raw, str(path))
+
+
+def _parsed(text: str) -> Any:
+    if sum(map(text.count, ",[{")) > _MAX_VALUES:
+        raise ValueError(f"more than {_MAX_VALUES:,} values")
+    return json.loads(text)
 
 
 def _build(data: Any) -> Snapshot:
@@ -97,7 +106,7 @@ def _build(data: Any) -> Snapshot:
 
 
 def _release(row: dict[str, Any]) -> Release:
-    if not isinstance(row["tag"], str) or not row["tag"].isprintable():
+    if not isinstance(row["tag"], str) or hidden(row["tag"]) is not None:
         raise TypeError("a tag is not printable text")
     return Release(row["tag"], tuple(_asset(asset) for asset in row["assets"]))
 
@@ -111,6 +120,8 @@ def _asset(row: Sequence[Any]) -> Asset:
         raise TypeError("an asset's name or date is not text")
     if sha256 is not None and _SHA256.fullmatch(sha256) is None:
         raise ValueError(f"{name}: its sha256 is not 64 hex digits")
+    if updated_at is not None and _TIME.fullmatch(updated_at) is None:
+        raise ValueError("an asset's date is not a time such as 2026-08-01T00:00:00Z")
     if size is not None and (not isinstance(size, int) or size <= 0):
         raise ValueError(f"{name}: its size is not a number of bytes")
     return Asset(name, sha256, size, updated_at, url)

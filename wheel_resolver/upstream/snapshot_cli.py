@@ -16,9 +16,10 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from matrix import load_project, tree
-from matrix.cli import say
+from matrix.cli import Parser, say, tell, tell_json
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, NetworkError
+from matrix.shown import shown
 from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.files import write_atomic
@@ -54,11 +55,11 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             raise DataError(f"{display_name(path)}: cannot be written: {error.strerror}") from None
     if options.json:
-        print(json.dumps(_report(path, new, difference, left_out, written=changed and not options.check), indent=1))
+        tell_json(_report(path, new, difference, left_out, written=changed and not options.check))
     elif difference.lines:
-        print(f"--- {display_name(path)} ({old.as_of[:10] if old else 'absent'})")
-        print(f"+++ {new.repository} ({new.as_of[:10]})")
-        print("\n".join(difference.lines))
+        tell(shown(f"--- {display_name(path)} ({old.as_of[:10] if old else 'absent'})"))
+        tell(shown(f"+++ {new.repository} ({new.as_of[:10]})"))
+        tell("\n".join(map(shown, difference.lines)))
     for name in left_out:
         say(f"left out, not a wheel name that we read: {json.dumps(name[:100])}")
     say(f"{display_name(path)}: {_outcome(difference, changed=changed, check=options.check)}")
@@ -139,7 +140,7 @@ def _report(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wheel_resolver snapshot",
         description="List the official releases anew, write the shipped snapshot, and print what has changed.",
     )
