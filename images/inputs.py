@@ -89,7 +89,7 @@ def stage(run: Run, item: Planned, secrets: Path, scratch: Path) -> Staged:
     stand_in = {"contexts": {base.name: base.context} if base.context else {}}
     read, write = run.options.cache_from, run.options.cache_to
     targets: dict[str, Any] = {
-        graph.HOST: {"secret": quoting.bake_value([_secret(name, secrets) for name in entries])},
+        graph.HOST: {"secret": quoting.bake_value([secret_entry(name, secrets) for name in entries])},
         graph.stack_target(stack): {
             **stand_in,
             "cache-from": caches.read_from(read, [stack.name]),
@@ -115,7 +115,7 @@ def stage(run: Run, item: Planned, secrets: Path, scratch: Path) -> Staged:
     )
 
 
-def _secret(name: str, folder: Path) -> str:
+def secret_entry(name: str, folder: Path) -> str:
     """A ``secret`` entry, whose fields are those of a CSV line."""
     source = f"src={folder / name}"
     if any(character in source for character in ',"\n'):

@@ -36,7 +36,9 @@ class Places:
 
         Raises:
             UsageError: it lies outside of the root that was named.
+            DataError: it, or a folder on the way, is a link below a root.
         """
+        tree.exists(path)
         if self.root is not None and not path.resolve().is_relative_to(self.root):
             raise UsageError(
                 f"{display_name(path)} lies outside of --root {display_name(self.root)}",

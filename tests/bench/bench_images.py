@@ -41,7 +41,7 @@ from images.hostsettings import read_host_settings
 from images.lock import origin_for
 from images.planned import Workspace, load_planned
 from images.requirement_files import RUNTIME_LISTS, parse_pins
-from matrix import PythonVersion, Target, load_project
+from matrix import PythonVersion, Target, load_project, tree
 from tests.packing import members, pack
 from wheel_resolver.fetching.fetch import file_sha256
 from wheel_resolver.locked.inputs import inputs_of
@@ -280,18 +280,18 @@ def remove(engine: Engine) -> None:
 def keep(stack: str, result: Result) -> None:
     """Keep what is measured so far below ``out/``."""
     out = ROOT / "out" / f"bench-images-{stack}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    tree.write(out, json.dumps(result.to_json(), indent=1) + "\n")
 
 
 def write_docs(stack: str, data: dict[str, Any]) -> None:
     """Rewrite the stack's block in ``docs/images.md``, its plot, and the figures that both are made from."""
     result = Result.from_json(data)
     name = f"bench-images-{stack}"
-    (DOCS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
-    (DOCS / f"{name}.svg").write_text(image_figures.plot(result))
+    tree.write(DOCS / f"{name}.json", json.dumps(data, indent=1) + "\n")
+    tree.write(DOCS / f"{name}.svg", image_figures.plot(result))
     page = DOCS / "images.md"
-    page.write_text(image_figures.replace_block(page.read_text(), stack, image_figures.block(result, f"{name}.svg")))
+    block = image_figures.block(result, f"{name}.svg")
+    tree.write(page, image_figures.replace_block(tree.read_text(page), stack, block))
 
 
 def main() -> None:

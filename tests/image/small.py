@@ -90,7 +90,7 @@ class SmallSpace:
 
     def build(self, *arguments: str, target: str = "cpu", **environment: str) -> Answer:
         """``images build cpu`` in the second engine."""
-        return self.space.images(*self.arguments(target), *arguments, **self.environment, **environment)
+        return self.space.images(*self.arguments(target), *arguments, **(self.environment | environment))
 
     def start_build(self, *arguments: str, target: str = "cpu") -> subprocess.Popen[str]:
         """The same, not waited for; what it says goes to the files ``out`` and ``err``, with the target before it."""

@@ -82,7 +82,7 @@ def test_a_build_that_is_stopped_leaves_no_secret_and_no_tag(small: SmallSpace, 
     with small.serving(f"stalls:{LARGE}") as index:
         build = small.start_build()
         wait_for_half(index)
-        assert [path.name for path in small.secrets()] == ["host-env", "uv-config"]
+        assert {path.name for path in small.secrets()} >= {"host-env", "uv-config"}
         build.send_signal(number)  # to the one process, as a supervisor does; a terminal signals its children too
         assert build.wait(timeout=30) == 130
     assert small.said("cpu", "err").read_text().endswith("interrupted\n")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from matrix import tree
 from matrix.errors import DataError
 
 #: flash-attn's largest wheel unpacks to 1.1 GB in 60 files; what is far beyond is no wheel but a bomb.
@@ -51,7 +52,7 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         DataError: it is no whole zip file, or one that would write outside its folder or fill the disk.
     """
-    if path.exists() and not path.is_file():  # a pipe or a device may never end
+    if tree.exists(path) and not tree.is_file(path):  # a pipe or a device may never end
         raise DataError(f"{path}: is not a file", remedy="name a wheel's file")
     try:
         with zipfile.ZipFile(path) as archive:
