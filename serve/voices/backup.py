@@ -133,7 +133,7 @@ def _content(shelf: Shelf, info: VoiceInfo) -> bytes | None:
 def _delete(shelf: Shelf, voice: str, done: Restored) -> None:
     with shelf.database.writing() as rows:
         if voice not in shelf.tombstones:
-            shelf.tombstones.mark(voice, shelf.folder.audio(voice))
+            shelf.tombstones.mark(voice)
         if rows.get(voice) is not None:
             rows.delete(voice)
             rows.commit()

@@ -112,6 +112,7 @@ class _Sweep:
         shelf = self._shelf
         with shelf.database.writing() as rows:
             known, dead = rows.ids(), shelf.tombstones.ids()
+            shelf.tombstones.keep_spare()
             self._bury(rows, known & dead, dead)
             known -= dead
             back = self._bring_back(known)

@@ -87,7 +87,7 @@ class Shelf:
         try:
             with self.database.writing() as rows:
                 found = find(rows)
-                self._mark(found.id)
+                self.tombstones.mark(found.id)
                 rows.delete(found.id)
                 rows.commit()
         except (OSError, sqlite3.Error):
@@ -122,18 +122,14 @@ class Shelf:
     def discard(self, voice_id: str) -> None:
         """Delete audio that is in quarantine, for good."""
         with self.database.writing():
-            self.tombstones.mark(voice_id, self.quarantine.find(voice_id))
+            self.tombstones.mark(voice_id)
             self.bury(voice_id)
 
     def bury(self, voice_id: str) -> None:
         """Remove the audio of a voice that is marked as deleted, wherever it is."""
         remove(self.folder.audio(voice_id))
         self.quarantine.drop(voice_id)
-        self.tombstones.settle(voice_id)
-
-    def _mark(self, voice_id: str) -> None:
-        file = self.folder.audio(voice_id)
-        self.tombstones.mark(voice_id, file if file.exists() else unfinished(file))
+        self.tombstones.keep_spare()
 
     def _keep_after_all(self, voice_id: str) -> None:
         """Take the tombstone of a voice back whose row could not be deleted."""

@@ -1,20 +1,30 @@
 """What was deleted, outside of the database: an older database, put back, must not bring a deleted voice back with it.
 
 One empty file for each deleted voice, named by its id, which is random and says nothing of anybody. They are kept for
-ever, as backups are kept for nobody knows how long.
+ever, as backups are kept for nobody knows how long. A disk without room for one more file must let voices be deleted,
+too: one spare is there, and takes the name.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from serve.voices.folder import FULL, VOICE_ID
 from serve.voices.samples import sync_folder
 
+SPARE: Final = "spare"
+
 
 class Tombstones:
-    """The marks in one folder; each is there, and survives a crash, before anything of its voice goes."""
+    """The marks in one folder; each is there, and survives a crash, before anything of its voice goes.
+
+    Args:
+        folder: where they are.
+        mode: of a file there.
+    """
 
     def __init__(self, folder: Path, mode: int) -> None:
         self._folder = folder
@@ -30,33 +40,30 @@ class Tombstones:
         """Whether a voice was deleted."""
         return os.path.lexists(self._folder / voice_id)
 
-    def mark(self, voice_id: str, audio: Path) -> None:
+    def mark(self, voice_id: str) -> None:
         """Mark a voice as deleted.
-
-        Args:
-            voice_id: of the voice.
-            audio: its file. A disk without room for one more file has room for a second name of that one; ``settle``
-                empties it.
 
         Raises:
             OSError: it cannot be marked, and is not.
         """
-        mark = self._folder / voice_id
         try:
-            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT, self._mode))
+            self._make(voice_id)
         except OSError as error:
-            if error.errno not in FULL or not audio.is_file():
+            if error.errno not in FULL or not (self._folder / SPARE).exists():
                 raise
-            os.link(audio, mark)
+            (self._folder / SPARE).rename(self._folder / voice_id)
         sync_folder(self._folder)
-
-    def settle(self, voice_id: str) -> None:
-        """Free what a mark may still hold, once its voice is gone."""
-        mark = self._folder / voice_id
-        if mark.stat().st_size:
-            os.truncate(mark, 0)
 
     def withdraw(self, voice_id: str) -> None:
         """Take a mark back: its voice could not be deleted."""
         (self._folder / voice_id).unlink(missing_ok=True)
+        self.keep_spare()
         sync_folder(self._folder)
+
+    def keep_spare(self) -> None:
+        """See that there is a spare, if there is room: after a voice's audio is removed, there is."""
+        with suppress(OSError):
+            self._make(SPARE)
+
+    def _make(self, name: str) -> None:
+        os.close(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT, self._mode))
