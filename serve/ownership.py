@@ -54,7 +54,7 @@ def refusal(path: Path) -> str | None:
     """That another user wrote a file or folder, if that is why this process may not read and write it; else None."""
     try:
         found = path.stat()
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):  # what may not be looked at, or made, is its folder's matter
         return refusal(path.parent) if path.parent != path else None
     except OSError:
         return None

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from serve.ownership import hand_over
 from serve.voices.folder import FULL, VOICE_ID
 from serve.voices.samples import sync_folder
 
@@ -66,4 +67,9 @@ class Tombstones:
             self._make(SPARE)
 
     def _make(self, name: str) -> None:
-        os.close(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT, self._mode))
+        mark = self._folder / name
+        with suppress(FileExistsError):
+            handle = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
+            os.fchmod(handle, self._mode)  # whatever the umask is
+            os.close(handle)
+            hand_over(mark)

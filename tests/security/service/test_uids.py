@@ -16,6 +16,7 @@ import pytest
 from serve.ownership import PRIVATE, SHARED, make_folder, modes_below, refusal
 from serve.voices.folder import DATABASE
 from tests.security.service.stores import ROOT, opened, voice_of
+from tests.serve.test_download import hub  # noqa: F401 - pytest finds the fixture by this name
 
 IMAGE_USER, OTHERS = 10_001, (1_234_567, 7_654_321)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
@@ -77,9 +78,7 @@ def run_as(uid, folder, *steps, gid=0):
 
 
 def modes(folder):
-    return {
-        (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) for path in folder.rglob("*") if path.name != "spare"
-    }
+    return {(stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) for path in folder.rglob("*")}
 
 
 @needs_root
@@ -143,7 +142,7 @@ def test_the_audio_of_one_voice_that_another_user_wrote_is_told(shared):
 def test_what_root_puts_there_is_the_services(shared):
     """An operator's shell in a container is often root's: what it restores must be readable."""
     opened(shared).add(voice_of("a"), "anna")
-    assert {path.stat().st_uid for path in shared.rglob("*") if path.name != "spare"} == {IMAGE_USER}
+    assert {path.stat().st_uid for path in shared.rglob("*")} == {IMAGE_USER}
     assert run_as(IMAGE_USER, shared, "add:b", "delete:a", gid=IMAGE_USER)["delete:a"] == ["b"]
 
 
@@ -153,6 +152,41 @@ def test_a_folder_of_one_user_stays_that_users(shared):
     run_as(IMAGE_USER, shared, "add:a", gid=IMAGE_USER)
     assert {mode for mode, _ in modes(shared)} == {0o700, 0o600}
     assert "was written by uid" in run_as(OTHERS[0], shared, "list")["start"]
+
+
+# As root it fetches once, so that all that is imported late is; then as another user.
+FETCHES = """
+import os, sys
+
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from serve.errors import SettingsError
+from serve.fetching import fetch
+
+fetch("test/tiny", None, Path(sys.argv[2]) / "roots")
+os.setgroups([])
+os.setgid(0)
+os.setuid(int(sys.argv[3]))
+try:
+    fetch("test/tiny", None, Path(sys.argv[2]) / "images")
+except SettingsError as error:
+    print(error)
+"""
+
+
+@needs_root
+def test_a_models_folder_that_another_user_wrote_is_told(shared, hub):  # noqa: F811 - the fixture
+    folder = shared / "images"
+    folder.mkdir()
+    folder.chmod(0o2755)
+    os.chown(folder, IMAGE_USER, 0)
+    done = subprocess.run(
+        [sys.executable, "-c", FETCHES, str(ROOT), str(shared), str(OTHERS[0])],
+        env={"HF_ENDPOINT": hub.address, "HF_HOME": str(shared / "hub"), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert f"{folder} was written by uid {IMAGE_USER} (group 0, mode 2755)" in done.stdout, done.stderr
+    assert "chmod -R g+rwX" in done.stdout
 
 
 def test_a_folder_is_the_groups_only_with_both_bits(tmp_path):

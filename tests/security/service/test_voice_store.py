@@ -10,9 +10,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -456,6 +456,38 @@ def test_what_is_discarded_does_not_come_back(folder):
     assert run_verb(folder, "discard", info.id).returncode == 2
 
 
+def test_starts_while_others_write_take_nothing_from_them(folder):
+    """A start looks at files that a running process is just naming and removing."""
+    store = opened(folder)
+    stop = threading.Event()
+    made, faults = [], []
+
+    def churn(number):
+        count = 0
+        while not stop.is_set():
+            try:
+                made.append(store.add(voice_of(f"{number}-{count}", count), "anna"))
+                store.delete(store.add(voice_of(f"x-{number}-{count}"), "anna").id, "anna")
+            except ServiceError as error:
+                faults.append(error)
+            count += 1
+
+    threads = [threading.Thread(target=churn, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(15):
+            assert opened(folder).quarantined() == (0, 0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert faults == []
+    again = opened(folder)
+    assert {*names(again)} == {info.name for info in made}
+    assert files(folder, "voices") == audio(*made)
+
+
 def test_a_lost_database_stops_the_start_and_changes_nothing(folder):
     store = opened(folder)
     infos = [store.add(voice_of(f"v{number}"), "anna") for number in range(3)]
@@ -476,4 +508,3 @@ def test_the_database_is_asked_for_each_voice_once(folder):
     assert names(one) == []
     with closing(sqlite3.connect(folder / DATABASE)) as database:
         assert database.execute("SELECT count(*) FROM voices").fetchone() == (0,)
-    assert isinstance(folder, Path)
