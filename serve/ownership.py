@@ -71,4 +71,5 @@ def refusal(path: Path) -> str | None:
 
 def let_in(folder: Path) -> str:
     """The remedy where `refusal` says something."""
-    return f"run as that user; or, as that user or root: chgrp -R 0 {folder}; chmod -R g+rwX {folder}; run with group 0"
+    commands = f"chgrp -R 0 {folder}; chmod -R g+rwX {folder}; chmod g+s {folder}"
+    return f"run as that user; or, as that user or root: {commands}; and run with group 0"
