@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.errors import NetworkError, SettingsError
+from serve.ownership import let_in, refusal
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,10 @@ def fetch(model_id: str, revision: str | None = None, folder: Path | None = None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         what = f"{model_id}{f' at {revision}' if revision else ''} is not on the hub, or not for you: {_reason(error)}"
         raise SettingsError(what, remedy="check the name; a private model needs HF_TOKEN") from error
+    except PermissionError as error:
+        if error.filename is None or (why := refusal(Path(error.filename))) is None:
+            raise NetworkError(f"{model_id} cannot be fetched: {_reason(error)}") from error
+        raise SettingsError(why, remedy=let_in(folder or Path(error.filename).parent)) from error
     except (OSError, ValueError, errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
         remedy = ELSEWHERE if folder is None else GO_ON
         raise NetworkError(f"{model_id} cannot be fetched: {_reason(error)}", remedy=remedy) from error

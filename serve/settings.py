@@ -75,6 +75,16 @@ class Settings(BaseSettings):
     data_dir: Path | None = _setting("DATA_DIR", None, "folder of the voices; unset: /data, if it can be written")
     max_voices: int = _setting("MAX_VOICES", 100, "most voices of one key", ge=1, le=100_000)
     max_voices_mib: float = _setting("MAX_VOICES_MIB", 1024.0, "most audio of one key's voices, MiB", gt=0, le=2**20)
+    max_data_mib: float | None = _setting(
+        "MAX_DATA_MIB",
+        None,
+        "most audio of all keys and in quarantine, MiB; unset: what the disk holds",
+        gt=0,
+        le=2**30,
+    )
+    quarantine_days: int = _setting(
+        "QUARANTINE_DAYS", 30, "days that audio of voices unknown to the database is kept", ge=1, le=36_500
+    )
     api_keys: SecretStr | None = _setting("API_KEYS", None, "keys, by commas: key or name:key; unset: no key is asked")
     api_keys_file: Path | None = _setting(
         "API_KEYS_FILE", None, "file with a key or name:key a line; read again when it changes"
@@ -110,6 +120,11 @@ class Settings(BaseSettings):
     def max_voices_bytes(self) -> int:
         """Most audio of one owner's voices, bytes."""
         return int(self.max_voices_mib * MIB)
+
+    @property
+    def max_data_bytes(self) -> int | None:
+        """Most audio of all owners and of the quarantine, bytes."""
+        return None if self.max_data_mib is None else int(self.max_data_mib * MIB)
 
 
 def variables(field: str) -> tuple[str, ...]:

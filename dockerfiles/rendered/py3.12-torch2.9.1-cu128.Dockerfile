@@ -5,12 +5,14 @@
 FROM python:3.12-slim-bookworm AS os
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # The user is written by hand: useradd stamps today's date into /etc/shadow. No program keeps a setuid or setgid bit.
+# The volumes' folders are group 0's, too, and what is made in them is: a platform may run the image as any user of it.
 RUN --mount=type=tmpfs,target=/tmp \
     --mount=type=secret,id=host-env --mount=type=secret,id=uv-config --mount=type=secret,id=ca \
     . /run/secrets/host-env && touch /tmp/begin && sleep 0.1 && \
     printf 'wheelwright:x:10001:10001::/home/wheelwright:/usr/sbin/nologin\n' >> /etc/passwd && \
     printf 'wheelwright:x:10001:\n' >> /etc/group && \
-    install --directory --owner 10001 --group 10001 /home/wheelwright /models /data && \
+    install --directory --owner 10001 --group 10001 /home/wheelwright && \
+    install --directory --owner 10001 --group 0 --mode 2770 /models /data && \
     find / -xdev -type f -perm /6000 -exec chmod a-s {} + && \
     find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
         -cnewer /tmp/begin -exec touch --no-dereference --date=@315532800 {} +

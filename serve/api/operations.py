@@ -26,7 +26,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", response_class=Response, responses={**WITH_KEYS, 200: PLAIN})
     async def metrics() -> Response:
         """What happened and what is, for Prometheus."""
-        text = await asyncio.to_thread(generate_latest, Scrape(service, tasks=len(asyncio.all_tasks())))
+        text = await asyncio.to_thread(generate_latest, Scrape(service, len(asyncio.all_tasks()), app.state.voices))
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.get("/info", responses={**WITH_KEYS, 200: {"model": InfoAnswer}})

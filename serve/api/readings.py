@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
+from serve.errors import ServiceError
 from serve.state import STATUSES
 
 if TYPE_CHECKING:
     from serve.service import Service
+    from serve.voices.store import VoiceStore
 
 PACKAGES = ("torch", "transformers", "qwen-tts", "faster-qwen3-tts", "flash-attn", "fastapi", "uvicorn")
 
@@ -21,9 +23,10 @@ PACKAGES = ("torch", "transformers", "qwen-tts", "faster-qwen3-tts", "flash-attn
 class Scrape:
     """All of a service's metrics, as a collector."""
 
-    def __init__(self, service: Service, tasks: int) -> None:
+    def __init__(self, service: Service, tasks: int, voices: VoiceStore | None = None) -> None:
         self._service = service
         self._tasks = tasks
+        self._voices = voices
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, then what is read now."""
@@ -33,6 +36,8 @@ class Scrape:
             yield metric
         yield from readings(self._service)
         yield GaugeMetricFamily("wheelwright_event_loop_tasks", "Tasks of the event loop.", self._tasks)
+        if self._voices is not None:
+            yield from quarantine(self._voices)
 
 
 def readings(service: Service) -> Iterator[Metric]:
@@ -62,6 +67,17 @@ def readings(service: Service) -> Iterator[Metric]:
         parts = {f"{part}_attention": found.implementation for part, found in facts.attention.items()}
         yield InfoMetricFamily("wheelwright_attention", "The attention that runs.", chosen | parts)
         yield from gpu_memory(plan.device.torch)
+
+
+def quarantine(voices: VoiceStore) -> Iterator[Metric]:
+    """Audio that the store's database does not know; nothing when the disk does not answer."""
+    try:
+        count, size = voices.quarantined()
+    except ServiceError:  # the log has it
+        return
+    text = "Files of audio that the database does not know, kept for WW_QUARANTINE_DAYS."
+    yield GaugeMetricFamily("wheelwright_voices_quarantined", text, count)
+    yield GaugeMetricFamily("wheelwright_voices_quarantined_bytes", "Bytes of those files.", size)
 
 
 def build_labels(service: Service) -> dict[str, str]:

@@ -19,12 +19,10 @@ from serve.speech.audio import AudioLimits, Sound
 from serve.speech.languages import CODES, resolve_language
 from serve.speech.text import clean_text
 from serve.speech.uploads import decode_reference
-from serve.voices.records import NewVoice, VoiceInfo, check_name
-from serve.voices.store import VoiceStore, open_store
+from serve.voices.records import MAX_NOTE_CHARS, NewVoice, VoiceInfo, check_name
+from serve.voices.store import VoiceStore, open_store, why_no_folder
 
 PATH = "/v1/audio/voices"
-# A transcript of 30 s of speech has about 500 characters; a note of consent is no longer.
-MAX_NOTE_CHARS = 2000
 # UTF-8 has up to four bytes a character.
 MAX_FIELD_BYTES = 4 * MAX_NOTE_CHARS
 STATUSES = (400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507)
@@ -143,7 +141,7 @@ def store_of(request: Request) -> VoiceStore:
     """
     store: VoiceStore | None = request.app.state.voices
     if store is None:
-        message = "this service keeps no voices: WW_DATA_DIR is not set, and there is no /data that it can write"
+        message = f"this service keeps no voices: {why_no_folder()}"
         remedy = "set WW_DATA_DIR to a folder on a disk that outlives the service, or send the reference to /clone"
         raise ServiceError(HTTPStatus.CONFLICT, "no_data_dir", message, remedy=remedy)
     return store

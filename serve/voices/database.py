@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from serve.errors import StartError
+from serve.ownership import PRIVATE, hand_over
 from serve.voices.records import VoiceInfo, normalized
 
 VERSION: Final = 1
@@ -54,6 +55,24 @@ class Rows:
         """The ids of all voices of all owners."""
         return {row[0] for row in self._connection.execute("SELECT id FROM voices")}
 
+    def all(self) -> list[VoiceInfo]:
+        """All voices of all owners, the oldest first."""
+        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM voices ORDER BY rowid")  # noqa: S608 - see below
+        return [VoiceInfo(*row) for row in rows]
+
+    def get(self, voice_id: str) -> VoiceInfo | None:
+        """The voice of this id, whoever owns it."""
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM voices WHERE id = ?",  # noqa: S608 - see below
+            (voice_id,),
+        ).fetchone()
+        return None if row is None else VoiceInfo(*row)
+
+    def newest(self) -> int | None:
+        """When the last voice was made, seconds since 1970; None: there is none."""
+        found: int | None = self._connection.execute("SELECT max(created) FROM voices").fetchone()[0]
+        return found
+
     def owned_by(self, owner: str) -> list[VoiceInfo]:
         """The owner's voices, the oldest first, whatever the clock did."""
         rows = self._connection.execute(
@@ -79,6 +98,11 @@ class Rows:
         ).fetchone()
         return count, size
 
+    def size(self) -> int:
+        """Bytes of the audio of all owners."""
+        size: int = self._connection.execute("SELECT coalesce(sum(bytes), 0) FROM voices").fetchone()[0]
+        return size
+
     def insert(self, info: VoiceInfo) -> None:
         """Add a row; kept when ``commit`` has returned."""
         self._connection.execute(
@@ -98,8 +122,9 @@ class Rows:
 class Database:
     """The file. A connection of its own for each use: threads share nothing, and nothing stays open."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, mode: int = PRIVATE.file) -> None:
         self.file = file
+        self._mode = mode
 
     @property
     def is_there(self) -> bool:
@@ -130,7 +155,8 @@ class Database:
         new = not self.is_there
         with self._connected() as connection:
             if new:
-                self.file.chmod(0o600)
+                self.file.chmod(self._mode)  # SQLite gives its journal the same
+                hand_over(self.file)
             connection.execute("BEGIN IMMEDIATE")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (application,) = connection.execute("PRAGMA application_id").fetchone()

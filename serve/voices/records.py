@@ -12,6 +12,8 @@ from serve.speech.audio import Sound
 LONGEST_NAME: Final = 64
 # NFC can make a text three times as long, and shorter: a text of more characters is no name, in whatever form.
 _LONGEST_WRITTEN: Final = 4 * LONGEST_NAME
+# A transcript of 30 s of speech has about 500 characters; a note of consent is no longer.
+MAX_NOTE_CHARS: Final = 2000
 _NAME_MARKS: Final = frozenset("-_.")
 
 

@@ -157,6 +157,24 @@ def test_a_healthcheck_asks_for_live(built: Space, engine: Engine) -> None:
     assert config["User"] == "10001:10001"
 
 
+def test_any_user_of_group_0_may_write_the_volumes(built: Space) -> None:
+    """As a platform runs it that gives each project users of its own (OpenShift)."""
+    own = f"wheelwright-test-{uuid.uuid4().hex}"
+    volumes = [f"{own}-data:/data", f"{own}-models:/models"]
+    command = ["docker", "run", "--rm", "--user", "1234567:0", *(part for volume in volumes for part in ("-v", volume))]
+    shell = "touch /data/x /models/x; stat -c '%u %g %a' /data /models"
+    try:
+        done = subprocess.run(
+            [*command, f"{REPOSITORY}:cpu", "sh", "-ec", shell], capture_output=True, text=True, check=False, timeout=60
+        )
+    finally:
+        subprocess.run(
+            ["docker", "volume", "rm", "--force", *(volume.partition(":")[0] for volume in volumes)], check=True
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["10001 0 2770"] * 2
+
+
 def test_what_was_built_is_smoked_again_by_its_own_verb(built: Space) -> None:
     answer = built.images("smoke", "cpu")
     assert answer.status == 0

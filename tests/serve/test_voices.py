@@ -24,12 +24,13 @@ import pytest
 from serve.errors import ServiceError, SettingsError, StartError
 from serve.settings import read_settings
 from serve.speech.audio import Sound
+from serve.voices import shelf as shelf_module
 from serve.voices import store as store_module
 from serve.voices.database import APPLICATION, Rows
+from serve.voices.folder import DATABASE, UNFINISHED
 from serve.voices.quotas import Quota
 from serve.voices.records import NewVoice, check_name
-from serve.voices.samples import UNFINISHED
-from serve.voices.store import DATABASE, VoiceStore, data_folder
+from serve.voices.store import VoiceStore, data_folder
 from tests.serve.refused import error_of
 
 PATH = "/v1/audio/voices"
@@ -297,7 +298,7 @@ def test_a_disk_that_fails_later(store, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "write_samples", full)
+    monkeypatch.setattr(shelf_module, "write_samples", full)
     refused(507, "disk_full", store.add, voice_of(), "anna")
     assert store.owned_by("anna") == []
     (store.folder / DATABASE).write_bytes(b"x" * 5000)
@@ -320,7 +321,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 store = VoiceStore(Path(sys.argv[1]), Quota(100, 1 << 20))
 found = {"listed": len(store.owned_by("anna")), "spoken": store.reference("a", "anna").sound.samples.size}
 try:
-    store.add(NewVoice("c", "auto", "Said. " * 5000, "Yes.", Sound(np.zeros(1000, np.float32), 24_000, "c")), "anna")
+    # A row that needs more room than its file.
+    voice = NewVoice("c", "auto", "Said.", "Yes.", Sound(np.zeros(1000, np.float32), 24_000, "c"))
+    store.add(voice, "anna" * 7500)
 except ServiceError as error:
     found["add"] = error.status
 try:
