@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.hostsettings import mask
 from images.planned import Workspace
 from matrix import Export
 from matrix.cli import say
 from matrix.errors import WheelwrightError
+from matrix.masking import NOTHING_KNOWN, Masker
 
 _LONGEST = 300
 # What BuildKit says in a build that shared a step with another one whose client has gone away: it takes that client's
@@ -41,6 +41,7 @@ class BuildOptions:
         context: of the docker CLI for a builder that is an engine: buildx takes such a one under its own context only.
         packing: how layers are packed; None for what the matrix says.
         export: a folder for the image as an OCI archive, beside the engine's image; None for none.
+        masker: hides this host's secrets in what bake says.
         cache_from, cache_to: remote caches to read and to write, ``type=registry,ref=...`` (see ``images.caches``).
     """
 
@@ -52,6 +53,7 @@ class BuildOptions:
     cache_to: tuple[str, ...] = ()
     packing: Export | None = None
     export: Path | None = None
+    masker: Masker = NOTHING_KNOWN
 
 
 def bake(
@@ -104,7 +106,7 @@ def _bake(
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
         try:
             for line in process.stdout:
-                text = mask(line)
+                text = chosen.masker(line)
                 file.write(text)
                 sys.stderr.write(f"{target} | {text}")
         except BaseException:  # a full disk, Ctrl-C: what bake reads is removed next, so it must have ended

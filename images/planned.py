@@ -11,10 +11,13 @@ from typing import Any
 
 import yaml
 
+from images.lock_inputs import base_images, bases_digest, fresh_stack_lock
 from images.recipe import Recipe, Stack, image_facts, make_recipe, make_stack
-from images.requirement_files import read_stack_lock
+from images.requirement_files import StackLock
 from matrix import Project, Target, load_project
+from matrix.document import display_name
 from matrix.errors import DataError, UsageError
+from matrix.seal import broken_seal
 from wheel_resolver import lock
 from wheel_resolver.lock import LockedTarget
 from wheel_resolver.locked.inputs import require_fresh
@@ -110,7 +113,7 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
 
     Raises:
         UsageError: a name that the matrix does not have.
-        DataError: the locks do not cover the matrix.
+        DataError: the locks do not cover the matrix, were edited by hand, or were computed from something else.
     """
     project = workspace.project
     matrix, compat = project.matrix, project.compat
@@ -118,15 +121,20 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
     decisions = lock.read(workspace.lock_file)
     known = [decisions.targets[name] for name in matrix.targets if name in decisions.targets]
     require_fresh(known, project, workspace.lock_file)
+    if fault := bases_fault(workspace):
+        raise DataError(f"{display_name(workspace.locks / 'bases.yaml')}: {fault}", remedy="make lock")
     digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
     stacks: dict[str, Stack] = {}
+    locks: dict[str, StackLock] = {}
     for target in matrix.targets.values():
         locked = decisions.targets.get(target.name)
         if locked is None:
             raise DataError(f"{workspace.lock_file}: no decision for target {target.name}", remedy="make lock")
-        stack = make_stack(target, read_stack_lock(workspace.locks / target.stack), digests, compat, project.trims)
+        if target.stack not in locks:
+            locks[target.stack] = fresh_stack_lock(workspace, target)
+        stack = make_stack(target, locks[target.stack], digests, compat, project.trims)
         if stacks.setdefault(stack.name, stack) != stack:
             raise DataError(
                 f"{workspace.matrix_file}: target {target.name} shares the stack {stack.name} with another target, but"
@@ -182,15 +190,31 @@ def read_base_digests(path: Path) -> dict[str, str]:
     """``dockerfiles/locks/bases.yaml``: image reference -> digest, for those that are locked.
 
     Raises:
-        DataError: not such a file.
+        DataError: not such a file, or it was edited by hand.
     """
     if not path.is_file():
         return {}
+    text = path.read_text(encoding="utf-8")
+    if (fault := broken_seal(text)) is not None:
+        raise DataError(f"{path}: {fault}", remedy="restore it, or lock anew: make lock")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}", remedy="make lock") from error
     rows = data.get("bases") if isinstance(data, dict) else None
     if not isinstance(rows, dict):
         raise DataError(f"{path}: no mapping 'bases'", remedy="make lock")
     return {str(image): str(digest) for image, digest in rows.items() if digest is not None}
+
+
+def bases_fault(workspace: Workspace) -> str | None:
+    """Why ``bases.yaml`` cannot be used for this matrix; None where it can, or is not there: bases then go by tag."""
+    path = workspace.locks / "bases.yaml"
+    try:
+        read_base_digests(path)
+    except DataError as error:
+        return error.what.removeprefix(f"{path}: ")
+    if not path.is_file():
+        return None
+    inputs = f"\n# inputs: sha256:{bases_digest(base_images(workspace))}\n"
+    return None if inputs in path.read_text(encoding="utf-8") else "it was made for other base images than today's"
