@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 
 from matrix.errors import ExitCode, WheelwrightError
+from matrix.masking import mask
 
 
 def say(message: str) -> None:
-    """Print talk (progress, notes) to stderr; stdout carries results only."""
-    print(message, file=sys.stderr, flush=True)
+    """Print talk (progress, notes) to stderr, without secrets; stdout carries results only."""
+    print(mask(message), file=sys.stderr, flush=True)
 
 
 def run(main: Callable[[], int]) -> int:
