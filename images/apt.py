@@ -18,6 +18,7 @@ from pathlib import Path
 
 from matrix.cli import say
 from matrix.errors import WheelwrightError
+from matrix.masking import mask
 
 STATE = Path("/var/lib/wheelwright/host.json")
 
@@ -166,6 +167,6 @@ def _apt(*command: str, check: bool = True) -> str:
         stdin=subprocess.DEVNULL,
     )
     if check and done.returncode != 0:
-        tail = (done.stderr or done.stdout).strip().splitlines()[-8:]
+        tail = mask((done.stderr or done.stdout).strip()).splitlines()[-8:]  # apt shows its proxy's URL
         raise WheelwrightError(f"`{' '.join(command)}` failed with status {done.returncode}", said=tail)
     return done.stdout

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images import caches
-from images.hostsettings import mask
 from images.planned import Workspace
 from matrix import Export, tree
 from matrix.cli import say
 from matrix.errors import WheelwrightError
+from matrix.masking import NOTHING_KNOWN, Masker
 from matrix.shown import shown
 
 _LONGEST = 300
@@ -44,6 +44,7 @@ class BuildOptions:
         context: of the docker CLI for a builder that is an engine: buildx takes such a one under its own context only.
         packing: how layers are packed; None for what the matrix says.
         export: a folder for the image as an OCI archive, beside the engine's image; None for none.
+        masker: hides this host's secrets in what bake says.
         cache_from, cache_to: remote caches to read and to write, ``type=registry,ref=...`` (see ``images.caches``).
         buildx: its version.
     """
@@ -57,6 +58,7 @@ class BuildOptions:
     packing: Export | None = None
     export: Path | None = None
     buildx: str = ""
+    masker: Masker = NOTHING_KNOWN
 
 
 def allowed(options: BuildOptions, root: Path, override: Path) -> list[str]:
@@ -128,7 +130,7 @@ def _bake(
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
         try:
             for line in process.stdout:
-                text = shown(mask(line).rstrip("\n").expandtabs())
+                text = shown(chosen.masker(line).rstrip("\n").expandtabs())
                 file.write(f"{text}\n")
                 say(f"{target} | {text}")
         except BaseException:  # a full disk, Ctrl-C: what bake reads is removed next, so it must have ended

@@ -53,7 +53,7 @@ def build_targets(
             tree.exists(options.export / f"{item.target.name}.oci.tar")  # a link is refused before the build
     settings = read_host_settings()
     say(f"engine {engine.version} at {engine.host}, buildx {engine.buildx}; package settings: {settings.describe()}")
-    chosen = replace(options or BuildOptions(), buildx=engine.buildx)
+    chosen = replace(options or BuildOptions(), buildx=engine.buildx, masker=settings.masker)
     provider = BaseProvider(engine, workspace.project.compat, chosen.base)
     run = Run(workspace, engine, settings, provider, chosen)
     return [_build_one(run, item) for item in planned]
@@ -68,10 +68,12 @@ def _build_one(run: Run, item: Planned) -> Built:
         try:
             built = _stage_and_bake(run, item, build / "logs" / f"{name}.build.log")
         except (UnavailableError, NetworkError) as error:
-            say(f"{name}: unavailable here: {error.what}")
-            return Built(name, "unavailable", tag, f"unavailable here: {error.what}")
+            why = run.settings.masked(f"unavailable here: {error.what}")
+            say(f"{name}: {why}")
+            return Built(name, "unavailable", tag, why)
         except (WheelwrightError, DockerException, OSError) as error:
-            failed = Built(name, "failed", tag, _explained(run.engine, error), log=getattr(error, "log", None))
+            what = run.settings.masked(_explained(run.engine, error))
+            failed = Built(name, "failed", tag, what, log=getattr(error, "log", None))
             say(f"{name}: failed: {failed.detail}")
             return replace(failed, seconds=round(time.monotonic() - start, 1))
         return replace(built, seconds=round(time.monotonic() - start, 1))

@@ -23,6 +23,7 @@ from images.recipe import EPOCH, Recipe, Stack
 from matrix import Compat
 from matrix.cli import say
 from matrix.errors import WheelwrightError
+from matrix.masking import mask
 from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.files import alone
 
@@ -158,7 +159,7 @@ def registry_digest(engine: Engine, image: str) -> str:
     try:
         return str(client.images.get_registry_data(image).id)
     except APIError as error:
-        what = str(error.explanation or error).splitlines()[0][:200]
+        what = mask(str(error.explanation or error).splitlines()[0])[:200]
         raise RefusedError(what, gone=isinstance(error, NotFound)) from error
     except (DockerException, OSError) as error:
         raise RefusedError(f"no answer in {_REGISTRY_TIMEOUT_S} s ({type(error).__name__})", gone=False) from error
@@ -211,7 +212,7 @@ def _bootstrap(client: docker.DockerClient, suite: str, name: str) -> None:
         if done.returncode != 0:
             raise WheelwrightError(
                 f"mmdebstrap {suite} failed",
-                said=done.stderr.strip().splitlines()[-8:],
+                said=mask(done.stderr.strip()).splitlines()[-8:],
                 remedy="see whether Debian's archive answers",
             )
         client.api.import_image_from_file(str(archive), repository="wheelwright-base", tag=name)

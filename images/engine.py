@@ -13,6 +13,7 @@ import docker
 from docker.errors import DockerException
 
 from matrix.errors import NoEngineError, UsageError, WheelwrightError
+from matrix.masking import mask
 
 INSTALL_HINT = "install and start one: make engine (as root on Debian or Ubuntu), or point DOCKER_HOST at one"
 
@@ -126,4 +127,4 @@ def _cli(*arguments: str) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return mask(str(error).splitlines()[0]) if str(error) else type(error).__name__

@@ -10,15 +10,18 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
-from images.hostsettings import mask, read_host_settings
-from images.lock import origin_for, torch_requirement
+from images.hostsettings import read_host_settings
+from images.lock_inputs import asked, fresh_stack_lock, left_out, origin_for, torch_requirement
 from images.planned import Workspace
-from images.requirement_files import read_stack_lock
+from images.requirements_in import read_requirements, write_requirements
+from images.resolving import refuse_builds
 from images.staging import stage_local_files
 from images.uv import uv_executable
-from matrix import tree
+from matrix import Target, tree
 from matrix.errors import ExitCode, NetworkError
 
 TARGET = "cpu"
@@ -35,31 +38,44 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     """Install with uv: from what this host is set to, else with PyTorch's own index added.
 
     Raises:
+        DataError: the lock is not whole or not fresh, or a package has no wheel.
         NetworkError: neither has the packages.
     """
     target = workspace.project.matrix.targets[TARGET]
-    serve = workspace.root / "serve"
-    for read_by_uv in (serve, workspace.locks):
+    for read_by_uv in (workspace.root / "serve", workspace.locks):
         tree.require_plain(read_by_uv)
-    command = [
-        uv_executable(), "pip", "install", "--quiet", "--python", args.python,
-        "--override", str(serve / "overrides.txt"), "--requirement", str(serve / "requirements.in"),
-        "--constraint", str(workspace.locks / target.stack / "model.txt"), torch_requirement(workspace, target),
-    ]  # fmt: skip
-    settings, stack = read_host_settings(), read_stack_lock(workspace.locks / target.stack)
+    settings, stack = read_host_settings(), fresh_stack_lock(workspace, target)
     local = workspace.build / "contexts" / target.stack
     stage_local_files(settings, stack.pins(), local)
     # uv takes a version from the first index that lists it; a file:// one may lack the file of it that fits here.
     settings = replace(settings, extra_indexes=settings.remote_indexes(), find_links=(*settings.find_links, str(local)))
-    env = os.environ | settings.uv_environment()
     origin = origin_for(workspace, target)
-    further = [["--index", origin, "--index-strategy", "unsafe-best-match"]] if origin else []
-    for extra in ([], *further):
-        done = subprocess.run([*command, *extra], env=env, check=False, capture_output=True, text=True)
-        if done.returncode == 0:
-            return ExitCode.OK
+    further = [replace(settings, extra_indexes=(*settings.extra_indexes, origin))] if origin else []
+    with tempfile.TemporaryDirectory(prefix="wheelwright-environment-") as scratch:
+        command = _command(workspace, target, args.python, Path(scratch))
+        for each in (settings, *further):
+            env = os.environ | each.uv_environment()
+            done = subprocess.run(command, cwd=scratch, env=env, check=False, capture_output=True, text=True)
+            if done.returncode == 0:
+                return ExitCode.OK
+    said = settings.masked(done.stderr).strip()
+    refuse_builds("the service's requirements", [said])
     raise NetworkError(
         "uv could not install the service's requirements",
-        said=mask(done.stderr).strip().splitlines()[-12:],
+        said=said.splitlines()[-12:],
         remedy="see the host's index: `pip config list`",
     )
+
+
+def _command(workspace: Workspace, target: Target, python: str, scratch: Path) -> list[str]:
+    """uv's command line: what was read strictly is written anew for it, and it builds nothing from source."""
+    wanted = [requirement for path in asked(target) for requirement in read_requirements(workspace.root / path)]
+    given = Path(python)
+    return [
+        uv_executable(), "pip", "install", "--quiet", "--no-build",
+        "--python", str(given.absolute()) if given.exists() else python,  # uv is run elsewhere
+        "--override", str(write_requirements(left_out(workspace).values(), scratch / "overrides.txt")),
+        "--requirement", str(write_requirements(wanted, scratch / "requirements.in")),
+        "--constraint", str((workspace.locks / target.stack / "model.txt").absolute()),
+        torch_requirement(workspace, target),
+    ]  # fmt: skip

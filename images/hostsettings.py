@@ -14,20 +14,16 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from matrix.errors import DataError
+from matrix.masking import NOTHING_KNOWN, Masker
+from matrix.origins import PYTORCH_VARIABLE
 
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 _CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"']+@")
-
-
-def mask(text: str) -> str:
-    """Hide the user and password of every URL in ``text``: ``https://user:pass@host`` -> ``https://***@host``."""
-    return _CREDENTIALS.sub("***@", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +36,8 @@ class HostSettings:
         find_links: folders (or URLs of pages) with wheels.
         ca_bundle: PEM file of the certificate authorities to trust, or None for the client's own.
         proxies: HTTP_PROXY and its like, by upper-case name.
+        uv_config: the uv.toml of this user or machine; uv reads that one, and none that lies in a checkout.
+        masker: hides what is secret in all of these, and in the environment.
     """
 
     index: str | None = None
@@ -47,6 +45,8 @@ class HostSettings:
     find_links: tuple[str, ...] = ()
     ca_bundle: Path | None = None
     proxies: tuple[tuple[str, str], ...] = ()
+    uv_config: Path | None = None
+    masker: Masker = NOTHING_KNOWN
 
     def local_folders(self) -> tuple[Path, ...]:
         """The folders of ``find_links`` on this host."""
@@ -65,8 +65,12 @@ class HostSettings:
         return tuple(url for url in self.find_links if local_path(url) is None)
 
     def uv_environment(self) -> dict[str, str]:
-        """Environment variables that make uv on this host follow these settings."""
+        """Environment variables that make uv on this host follow these settings, and none of the folder that it is in.
+
+        Indexes may hold passwords: the environment is the owner's alone, a command line is everybody's.
+        """
         env = dict(self.proxies)
+        env |= {"UV_CONFIG_FILE": str(self.uv_config)} if self.uv_config else {"UV_NO_CONFIG": "1"}
         if self.index:
             env["UV_DEFAULT_INDEX"] = self.index
         if self.extra_indexes:
@@ -74,7 +78,7 @@ class HostSettings:
             # pip takes the best version of all indexes; hashes make that safe for us.
             env["UV_INDEX_STRATEGY"] = "unsafe-best-match"
         if self.find_links:
-            env["UV_FIND_LINKS"] = ",".join(self.find_links)
+            env["UV_FIND_LINKS"] = ",".join(map(_absolute, self.find_links))
         if self.ca_bundle:
             env["SSL_CERT_FILE"] = str(self.ca_bundle)
         return env
@@ -86,7 +90,11 @@ class HostSettings:
         parts += [f"find-links {place}" for place in self.find_links]
         parts += [f"CA bundle {self.ca_bundle}"] if self.ca_bundle else []
         parts += [f"{name} set" for name, _ in self.proxies]
-        return mask("; ".join(parts))
+        return self.masked("; ".join(parts))
+
+    def masked(self, text: str) -> str:
+        """A text that something said which knows these settings, without their secrets."""
+        return self.masker(text)
 
 
 def local_path(place: str) -> Path | None:
@@ -95,6 +103,12 @@ def local_path(place: str) -> Path | None:
     if parts.scheme in ("http", "https"):
         return None
     return Path(unquote(parts.path) if parts.scheme == "file" else place).expanduser()
+
+
+def _absolute(place: str) -> str:
+    """A find-links place that means the same in every folder."""
+    path = local_path(place)
+    return place if path is None or place.startswith("file:") else str(path.absolute())
 
 
 def read_host_settings(
@@ -110,9 +124,10 @@ def read_host_settings(
     """
     env = os.environ if environment is None else environment
     pip = _parse_pip_config((pip_config or _run_pip_config)(env))
-    uv = _read_uv_files(_uv_files(env) if uv_files is None else uv_files)
+    uv_files = list(_uv_files(env) if uv_files is None else uv_files)
+    uv = _read_uv_files(uv_files)
     bundle = next((env[name] for name in _CA_VARIABLES if env.get(name)), pip.get("cert"))
-    return HostSettings(
+    found = HostSettings(
         index=env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL") or uv.index or pip.get("index-url"),
         extra_indexes=_words(env.get("UV_INDEX"), env.get("UV_EXTRA_INDEX_URL"))
         or uv.extra_indexes
@@ -123,7 +138,10 @@ def read_host_settings(
         ca_bundle=Path(bundle) if bundle and Path(bundle).is_file() else _system_bundle(env),
         proxies=tuple((name, value) for name in PROXY_VARIABLES if (value := env.get(name.lower()) or env.get(name)))
         or (_pip_proxy(pip)),
+        uv_config=next((path.absolute() for path in uv_files if path.is_file()), None),
     )
+    places = (found.index or "", *found.extra_indexes, *found.find_links, *(value for _, value in found.proxies))
+    return replace(found, masker=Masker.of((*places, env.get(PYTORCH_VARIABLE, "")), env))
 
 
 def _words(*texts: str | None) -> tuple[str, ...]:

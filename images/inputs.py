@@ -19,7 +19,7 @@ from images.bases import BaseProvider
 from images.compiling import compiled_wheel, keep_wheel, max_jobs, wheel_key
 from images.engine import Engine
 from images.hostsettings import HostSettings
-from images.lock import origin_for
+from images.lock_inputs import origin_for
 from images.planned import Planned, Workspace
 from images.recipe import Recipe
 from images.requirement_files import Pin

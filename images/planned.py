@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from images.lock_inputs import base_images, bases_digest, fresh_stack_lock
 from images.recipe import Recipe, Stack, image_facts, make_recipe, make_stack
-from images.requirement_files import read_stack_lock
+from images.requirement_files import StackLock
 from matrix import Project, Target, load_project, tree
-from matrix.document import read_document
+from matrix.document import display_name, read_document, read_text
 from matrix.errors import DataError, UsageError
+from matrix.seal import broken_seal
 from matrix.spec import Entries, Nullable, Record, Spec, Text, exactly, read
 from wheel_resolver import lock
 from wheel_resolver.lock import LockedTarget
@@ -113,7 +115,7 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
 
     Raises:
         UsageError: a name that the matrix does not have.
-        DataError: the locks do not cover the matrix.
+        DataError: the locks do not cover the matrix, were edited by hand, or were computed from something else.
     """
     project = workspace.project
     matrix, compat = project.matrix, project.compat
@@ -121,16 +123,21 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
     decisions = lock.read(workspace.lock_file)
     known = [decisions.targets[name] for name in matrix.targets if name in decisions.targets]
     require_fresh(known, project, workspace.lock_file)
+    if fault := bases_fault(workspace):
+        raise DataError(f"{display_name(workspace.locks / 'bases.yaml')}: {fault}", remedy="make lock")
     digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
     tagged: dict[str, str] = {}
     stacks: dict[str, Stack] = {}
+    locks: dict[str, StackLock] = {}
     for target in matrix.targets.values():
         locked = decisions.targets.get(target.name)
         if locked is None:
             raise DataError(f"{workspace.lock_file}: no decision for target {target.name}", remedy="make lock")
-        stack = make_stack(target, read_stack_lock(workspace.locks / target.stack), digests, compat, project.trims)
+        if target.stack not in locks:
+            locks[target.stack] = fresh_stack_lock(workspace, target)
+        stack = make_stack(target, locks[target.stack], digests, compat, project.trims)
         if stacks.setdefault(stack.name, stack) != stack:
             raise DataError(
                 f"{workspace.matrix_file}: target {target.name} shares the stack {stack.name} with another target, but"
@@ -202,9 +209,24 @@ def read_base_digests(path: Path) -> dict[str, str]:
     """``dockerfiles/locks/bases.yaml``: image reference -> digest, for those that are locked.
 
     Raises:
-        DataError: not such a file: file, line, key path and reason.
+        DataError: not such a file, or it was edited by hand: file, line, key path and reason.
     """
     if not tree.is_file(path):
         return {}
+    if (fault := broken_seal(read_text(path))) is not None:
+        raise DataError(f"{display_name(path)}: {fault}", remedy="restore it, or lock anew: make lock")
     rows = read(read_document(path), _BASES)["bases"]
     return {image: digest for image, digest in rows.items() if digest is not None}
+
+
+def bases_fault(workspace: Workspace) -> str | None:
+    """Why ``bases.yaml`` cannot be used for this matrix; None where it can, or is not there: bases then go by tag."""
+    path = workspace.locks / "bases.yaml"
+    try:
+        read_base_digests(path)
+    except DataError as error:
+        return error.what.removeprefix(f"{display_name(path)}: ")
+    if not tree.is_file(path):
+        return None
+    inputs = f"\n# inputs: sha256:{bases_digest(base_images(workspace))}\n"
+    return None if inputs in read_text(path) else "it was made for other base images than today's"

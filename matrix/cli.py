@@ -14,17 +14,18 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from matrix.errors import ExitCode, WheelwrightError
+from matrix.masking import mask
 from matrix.shown import json_text, shown, shown_lines
 
 
 def say(message: str) -> None:
-    """Print one line of talk (progress, notes) to stderr; stdout carries results only."""
-    print(shown_lines(shown(message)), file=sys.stderr, flush=True)
+    """Print one line of talk (progress, notes) to stderr, without secrets; stdout carries results only."""
+    print(shown_lines(shown(mask(message))), file=sys.stderr, flush=True)
 
 
 def say_error(error: WheelwrightError) -> None:
-    """Print an error, and what to do about it, to stderr."""
-    print(shown_lines(f"error: {error}"), file=sys.stderr, flush=True)
+    """Print an error, and what to do about it, to stderr, without secrets."""
+    print(shown_lines(mask(f"error: {error}")), file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:
@@ -42,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and how the command is used; ends with exit code 2."""
-        super().error(shown_lines(shown(message)))
+        super().error(shown_lines(shown(mask(message))))
 
 
 def run(main: Callable[[], int]) -> int:
@@ -74,4 +75,5 @@ def _defect(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     """Print a traceback as Python does; the texts in it are no more ours than any others."""
     import traceback  # noqa: PLC0415 - a defect only
 
-    print(shown_lines("".join(traceback.format_exception(kind, error, trace)).rstrip()), file=sys.stderr, flush=True)
+    text = mask("".join(traceback.format_exception(kind, error, trace)).rstrip())
+    print(shown_lines(text), file=sys.stderr, flush=True)

@@ -18,12 +18,15 @@ from matrix.compat import (
     QwenTts,
     RegistryBase,
 )
-from matrix.document import read_document
+from matrix.document import Document, KeyPath, read_document
+from matrix.origins import KNOWN, operator, word_for
 from matrix.shapes import CAPABILITY, CUDA, DAY, DRIVER, MINOR, PLATFORM, PYTHON, SPECIFIER, VERSION
 from matrix.spec import Entries, Items, Record, Spec, Text, Whole, exactly, read
 from matrix.values import Arch, Cuda, Driver, PythonVersion
 
-_URL = Text("an https URL without a trailing slash", exactly(r"https?://[^\s/]+(?:/[^\s/]+)*"))
+_URL = Text(
+    "an https URL without user, query or trailing slash", exactly(r"https?://[\w.-]+(?::\d{1,5})?(?:/[\w.~+-]+)*")
+)
 
 _BASES = Record(
     {
@@ -88,16 +91,43 @@ def load_compat(path: Path) -> Compat:
     """Read the facts.
 
     Raises:
-        DataError: the file's structure is wrong, a specifier in it is not one, or its parts do not fit together.
+        DataError: the file's structure is wrong, a specifier in it is not one, its parts do not fit together, or it
+            names a place that neither the code knows nor the operator's environment names.
     """
     document = read_document(path)
     data = read(document, SPEC)
+    _check_origins(document, data)
     torch_file.check(document, data["torch"])
     flash_attn_file.check(document, data["flash_attn"])
     try:
         return _build(data)
     except InvalidSpecifier as error:
         raise document.error((), str(error)) from None
+
+
+def _check_origins(document: Document, data: dict[str, Any]) -> None:
+    """Whoever can change this file must not be able to say where tokens go and where code comes from."""
+    allowed = operator()
+    for key, url in data["origins"].items():
+        if not allowed.allows(key, url):
+            raise document.error(
+                ("origins", key),
+                f"{url} is not {KNOWN[key]}, and nobody but this file names it",
+                remedy=f"restore {KNOWN[key]}; or, {word_for(url)}",
+            )
+    bases = data["bases"]
+    images: list[tuple[KeyPath, str]] = []
+    images += [(("registry", index), row["image"]) for index, row in enumerate(bases["registry"])]
+    images += [(("cuda_devel", cuda), row["image"]) for cuda, row in bases["cuda_devel"].items()]
+    for keys, image in images:
+        host, slash, _ = image.partition("/")
+        # As Docker reads a reference: the first part is a registry if it has a dot or a port, else one of Docker Hub's.
+        if slash and (host == "localhost" or set(host) & set(".:")) and not allowed.allows_registry(host):
+            raise document.error(
+                ("bases", *keys, "image"),
+                f"{host!r} is a registry that nobody but this file names",
+                remedy=f"take the image from Docker Hub; or, {word_for(f'https://{host}')}",
+            )
 
 
 def _gpu(row: dict[str, Any], platforms: tuple[str, ...]) -> GpuFacts:

@@ -10,6 +10,7 @@ from matrix.compat import Compat
 from matrix.document import Document, KeyPath
 from matrix.errors import DataError
 from matrix.model import Provider
+from matrix.origins import operator, word_for
 from matrix.shapes import NAME
 from matrix.spec import Choice, Record, Text, exactly
 
@@ -45,7 +46,8 @@ def read_providers(document: Document, rows: Sequence[Mapping[str, Any]], compat
     """Judge the list and add the official releases, first where the list does not name them.
 
     Raises:
-        DataError: a provider says no place, or two, or stands there twice.
+        DataError: a provider says no place, or two, or one that the operator's environment does not name; or it
+            stands there twice.
     """
     found: list[Provider] = []
     for index, row in enumerate(rows):
@@ -68,6 +70,10 @@ def _place(document: Document, keys: KeyPath, row: Mapping[str, Any]) -> str:
             raise _misplaced(document, (*keys, key), row["kind"], f"has no {key!r}", wanted)
     if wanted not in row:
         raise _misplaced(document, keys, row["kind"], f"needs the key {wanted!r}", wanted)
+    if wanted == "url" and not operator().allows_download(row["url"]):
+        raise document.error(
+            (*keys, "url"), f"{row['url']} is a place that nobody but this file names", remedy=word_for(row["url"])
+        )
     return _absolute(document, (*keys, wanted), row["path"]) if wanted == "path" else str(row[wanted])
 
 

@@ -1,6 +1,7 @@
 """``matrix/lock.yaml``: the wheel decision of every target. This module is its one reader and its one writer.
 
-The lock stores decisions and reasons, not traces or dates, so that an upload upstream does not change it.
+The lock stores decisions and reasons, not traces or dates, so that an upload upstream does not change it. It carries
+the digest of its own content (``matrix.seal``): one that was edited by hand is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 import yaml
 
 from matrix import DATA_DIR, tree
-from matrix.document import read_document
+from matrix.document import Document, read_document, read_text
 from matrix.errors import DataError
+from matrix.origins import operator, word_for
+from matrix.seal import broken_seal, sealed
 from matrix.shapes import ABI, CAPABILITY, CUDA, DRIVER, NAME, PLATFORM, PYTHON, SHA256, TORCH_PATCH, VERSION
 from matrix.spec import (
     Choice,
@@ -41,6 +44,7 @@ from wheel_resolver.locked.entries import (
     from_row,
     to_row,
 )
+from wheel_resolver.upstream.urls import WHEEL_URL
 
 __all__ = ["LOCK_FILE", "Lock", "LockedTarget", "LockedWheel", "RefusedWheel", "SourceBuild", "dumps", "read", "write"]
 
@@ -78,7 +82,7 @@ _WHEEL = Record(
         "name": _NAME,
         "url": Text(
             "an https or file URL (http on loopback only)",
-            exactly(r"https://\S+|http://127\.0\.0\.1(?::\d+)?/\S*|file:///\S+"),
+            exactly(rf"{WHEEL_URL}|file:///[A-Za-z0-9._~%/+:@,=!-]+"),
         ),
         "sha256": SHA256,
         "digest": Choice(("published", "computed")),
@@ -127,16 +131,18 @@ SPEC: Spec = Record(
 )
 
 
-def read(path: Path = LOCK_FILE) -> Lock:
-    """Read a lock.
+def read(path: Path = LOCK_FILE, *, unsealed: bool = False) -> Lock:
+    """Read a lock; ``unsealed``: whatever its own digest says, for a check that shows what differs.
 
     Raises:
-        DataError: it is missing, or was edited by hand into something else: file, line, key path and remedy.
+        DataError: it is missing, was edited by hand, or takes a wheel from a place that neither the code nor the
+            operator's environment names: file, line, key path and remedy.
     """
     if not tree.exists(path):
         raise DataError(f"{path}: there is no lock", remedy="make it: python -m wheel_resolver lock")
     document = read_document(path)
     rows = read_spec(document, SPEC)["targets"]
+    _require_allowed_places(document, rows)
     for name, row in rows.items():
         if (row["attention"] == "flash_attention_2") != (row["wheel"] is not None or row["source_build"] is not None):
             raise document.error(
@@ -144,13 +150,31 @@ def read(path: Path = LOCK_FILE) -> Lock:
                 f"{row['attention']} does not agree with wheel and source_build below it",
                 remedy="restore it, or write it anew: python -m wheel_resolver lock --upgrade",
             )
+    fault = None if unsealed else broken_seal(read_text(path))
+    if fault is not None:
+        raise DataError(
+            f"{document.name}:1 {fault}",
+            remedy="restore it, or decide every target anew: python -m wheel_resolver lock --upgrade",
+        )
     return Lock({name: from_row(name, row) for name, row in rows.items()})
+
+
+def _require_allowed_places(document: Document, rows: Mapping[str, Any]) -> None:
+    allowed = operator()
+    for name, row in rows.items():
+        url = "" if row["wheel"] is None else row["wheel"]["url"]
+        if url and not allowed.allows_download(url):
+            raise document.error(
+                ("targets", name, "wheel", "url"),
+                f"{url} is at a place that nobody but this lock names",
+                remedy=f"lock it anew: python -m wheel_resolver lock --upgrade {name}; or, {word_for(url)}",
+            )
 
 
 def dumps(lock: Lock) -> str:
     """Write a lock as text: the same lock gives the same bytes."""
     data = {"schema": 1, "targets": {name: to_row(target) for name, target in lock.targets.items()}}
-    return _HEAD + yaml.dump(data, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True)
+    return sealed(_HEAD + yaml.dump(data, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True))
 
 
 def write(lock: Lock, path: Path = LOCK_FILE) -> None:

@@ -38,7 +38,7 @@ from images import staging
 from images.bases import BaseProvider
 from images.engine import Engine, find_engine
 from images.hostsettings import read_host_settings
-from images.lock import origin_for
+from images.lock_inputs import origin_for
 from images.planned import Workspace, load_planned
 from images.requirement_files import RUNTIME_LISTS, parse_pins
 from matrix import PythonVersion, Target, load_project, tree

@@ -20,10 +20,11 @@ from typing import Any
 from github_list import releases
 from guess import Answer, Row
 
-from images.hostsettings import mask, read_host_settings
+from images.hostsettings import read_host_settings
 from images.uv import uv_executable
 from matrix import Cell
 from matrix.errors import NetworkError, WheelwrightError
+from matrix.masking import mask
 from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.upstream import snapshot
 

@@ -29,11 +29,12 @@ from urllib.parse import unquote, urlsplit
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version, parse
 
-from images.hostsettings import local_path, mask, read_host_settings
+from images.hostsettings import local_path, read_host_settings
 from images.uv import uv_executable
 from matrix import Cell
 from matrix.errors import DataError, NetworkError
 from matrix.flash_attn_facts import Sdist
+from matrix.masking import mask
 from wheel_resolver.fetching.fetch import cached, fetch, file_sha256
 
 _WANTED = "get_wheel_url"

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pip
 
-from images.hostsettings import HostSettings, mask
+from images.hostsettings import HostSettings
 from images.requirement_files import Pin
+from matrix.masking import mask
 
 # In the text of each big step, so that its build cache can be found and removed.
 MARK = "/run/wheelwright-bench"

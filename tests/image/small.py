@@ -19,6 +19,7 @@ from package_index import PORT
 from second_engine import SecondEngine
 from space import REPOSITORY, ROOT, Answer, Space
 
+from matrix.seal import sealed
 from tests.packing import digest, pack
 
 LARGE = "large-1.0-py3-none-any.whl"
@@ -140,8 +141,9 @@ def make_small(space: Space, folder: Path, engine: SecondEngine, large: int = 4_
         pins = []
         for requirement in requirements:
             wheel = make_wheel(wheels, requirement, large if requirement.startswith("large") else 1000)
-            pins.append(f"{requirement} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
-        (locks / name).write_text(f"# inputs: sha256:{'0' * 64}\n{''.join(pins)}")
+            pins.append(f"{requirement} \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+        inputs = next(line for line in (locks / name).read_text().splitlines() if line.startswith("# inputs:"))
+        (locks / name).write_text(sealed(f"{inputs}\n{''.join(pins)}"))
     assert space.images("render").status == 0
     config = folder / "docker"
     add_context(config, engine)

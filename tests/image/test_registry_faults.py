@@ -24,7 +24,7 @@ from images.bake import BuildOptions
 from images.baking import build_targets
 from images.bases import BaseProvider, UnavailableError
 from images.engine import Engine, find_engine
-from images.lock import lock_bases
+from images.lock import bases_text, lock_bases
 from images.planned import Workspace, load_planned, read_base_digests
 from images.render import render_all
 
@@ -110,7 +110,7 @@ def test_a_lock_keeps_its_digest_until_it_is_upgraded_by_a_registry_that_answers
             image = f"{host}/python:3.11"
             locks = workspace.locks / "bases.yaml"
             locks.parent.mkdir(parents=True)
-            locks.write_text(f'bases: {{"{image}": "{GONE}"}}\n')
+            locks.write_text(bases_text({image: GONE}))
             assert lock_bases(workspace, upgrade=upgrade) == {image: expected}
             assert read_base_digests(locks) == {image: expected}
 
@@ -149,7 +149,7 @@ def test_a_registry_that_dies_while_the_base_is_pulled_from_it(
 def with_base(root: Path, image: str, digest: str) -> Workspace:
     """The workspace with one target, whose base is locked to a digest of another registry; rendered."""
     workspace = replace(only_cpu(image.partition("/")[0]), root=root)
-    (workspace.locks / "bases.yaml").write_text(f'bases: {{"{image}": "{digest}"}}\n')
+    (workspace.locks / "bases.yaml").write_text(bases_text({image: digest}))
     for path in workspace.rendered:
         (root / path).unlink()
     for path, text in render_all(load_planned(workspace), workspace.version).items():

@@ -17,6 +17,7 @@ import pytest
 from space import ROOT, Space
 
 from images.engine import Engine
+from matrix.seal import sealed
 
 pytestmark = [pytest.mark.engine, pytest.mark.gpu_image]
 SOURCE = Path(__file__).parent / "small_extension"
@@ -41,7 +42,7 @@ def test_flash_attn_is_compiled_once_and_its_wheel_is_kept(engine: Engine, make_
     lock = space.root / "matrix" / "lock.yaml"
     text = lock.read_text()
     locked = text.partition(f"sdist: {SDIST}.tar.gz")[2].partition("sha256: ")[2][:64]
-    lock.write_text(text.replace(locked, sha256))
+    lock.write_text(sealed(text.replace(locked, sha256)))
     for path in (ROOT / "dockerfiles/locks").glob("*"):  # the locks are the committed ones
         assert (space.root / "dockerfiles/locks" / path.name).exists()
     assert space.images("render").status == 0

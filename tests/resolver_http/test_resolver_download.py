@@ -22,6 +22,7 @@ import pytest
 
 from matrix.cli import run
 from matrix.errors import DataError, NetworkError
+from matrix.seal import sealed
 from wheel_resolver import cli, lock
 from wheel_resolver.fetching.download import MAX_BYTES, download
 from wheel_resolver.fetching.fetch import fetch, fetch_unpinned
@@ -112,6 +113,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True
     httpd.state = state = Server(f"http://127.0.0.1:{httpd.server_address[1]}/wheel")  # type: ignore[attr-defined]
+    monkeypatch.setenv("WHEELWRIGHT_TRUST_ORIGINS", f"http://127.0.0.1:{httpd.server_address[1]}")
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield state
@@ -381,7 +383,7 @@ def write_lock(folder: Path, url: str, sha256: str = SHA, size: int | None = len
     assert old is not None
     text = text.replace(old.url, url).replace(old.sha256, sha256)
     path = folder / "lock.yaml"
-    path.write_text(text.replace("size: null", f"size: {'null' if size is None else size}"))
+    path.write_text(sealed(text.replace("size: null", f"size: {'null' if size is None else size}")))
     return path
 
 

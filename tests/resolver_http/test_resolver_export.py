@@ -19,6 +19,7 @@ import pytest
 
 from images.uv import uv_executable
 from matrix.cli import run
+from matrix.seal import sealed
 from tests.packing import NAME, members, pack
 from wheel_resolver import cli, lock
 from wheel_resolver.fetching.fetch import fetch, file_sha256
@@ -51,14 +52,15 @@ def wheel(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def locked(wheel: Path, tmp_path: Path) -> Iterator[Path]:
+def locked(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The project's lock with the test's wheel in place of the real one."""
     old = lock.read().targets["a10g"].wheel
     assert old is not None
     with serving(wheel.parent) as url:
         text = lock.dumps(lock.read()).replace(old.url, f"{url}/{quote(NAME)}").replace(old.name, NAME)
         path = tmp_path / "lock.yaml"
-        path.write_text(text.replace(old.sha256, file_sha256(wheel)))
+        path.write_text(sealed(text.replace(old.sha256, file_sha256(wheel))))
+        monkeypatch.setenv("WHEELWRIGHT_TRUST_ORIGINS", url)
         yield path
 
 
@@ -149,7 +151,7 @@ def test_why_there_is_nothing_to_export(locked: Path, capsys: pytest.CaptureFixt
 def test_two_wheels_make_no_one_file(locked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     head, middle, tail = locked.read_text().rpartition("sha256: ")  # the source build's
     head, key, rest = head.rpartition("sha256: ")  # h100's
-    locked.write_text(f"{head}{key}{'ab' * 32}{rest[64:]}{middle}{tail}")
+    locked.write_text(sealed(f"{head}{key}{'ab' * 32}{rest[64:]}{middle}{tail}"))
     assert run(lambda: cli.main(["export", "--lock", str(locked)])) == 2
     assert "the targets have different wheels: a10g: flash_attn" in capsys.readouterr().err
     assert run(lambda: cli.main(["export", "h100", "--lock", str(locked)])) == 0

@@ -137,12 +137,15 @@ def test_the_cache_is_by_api_and_identity_and_hides_the_token(
         assert "secret" not in path.read_text()
 
 
-def test_a_url_is_kept_only_where_it_is_not_the_usual_one(upstream: Any, tmp_path: Path) -> None:
+def test_a_url_is_kept_only_where_it_is_not_the_usual_one(
+    upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = f"https://github.com/Dao-AILab/flash-attention/releases/download/v2.8.4/{NEW.replace('+', '%2B')}"
     serve(upstream, browser_download_url=usual)
     assert load(tmp_path).catalogue.wheels[0].url == usual
     (path,) = (tmp_path / "catalogue").iterdir()
     assert len(json.loads(path.read_text())["releases"][0]["assets"][0]) == 4
+    monkeypatch.setenv("WHEELWRIGHT_TRUST_ORIGINS", "https://ghe.example")
     serve(upstream, browser_download_url="https://ghe.example/w.whl")
     assert load(tmp_path, Mode.REFRESH).catalogue.wheels[0].url == "https://ghe.example/w.whl"
     assert load(tmp_path).catalogue.wheels[0].url == "https://ghe.example/w.whl"

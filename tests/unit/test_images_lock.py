@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from images import lock
+from images.lock_inputs import origin_for, torch_requirement
 from images.planned import Workspace, read_base_digests
 from images.requirement_files import parse_pins, read_stack_lock
 from matrix.errors import DataError
+from matrix.seal import sealed
 
 OWN = Workspace.load()
 
@@ -26,7 +28,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def check(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
-    status = lock.run(argparse.Namespace(check=True, upgrade=False, json=True), workspace)
+    status = lock.run(argparse.Namespace(check=True, upgrade=False, allow_build=[], json=True), workspace)
     return status, json.loads(capsys.readouterr().out)["not_fresh"]
 
 
@@ -86,25 +88,25 @@ def test_only_images_for_a_gpu_have_the_engine_that_needs_one(workspace: Workspa
 
 
 def test_the_torch_of_the_default_index_has_no_local_version() -> None:
-    asked = {name: lock.torch_requirement(OWN, target) for name, target in OWN.project.matrix.targets.items()}
+    asked = {name: torch_requirement(OWN, target) for name, target in OWN.project.matrix.targets.items()}
     assert asked["a10g"] == "torch==2.9.1"
     assert asked["cpu"] == "torch==2.13.0+cpu"
-    assert lock.origin_for(OWN, OWN.project.matrix.targets["a10g"]) is None
-    assert str(lock.origin_for(OWN, OWN.project.matrix.targets["cpu"])).endswith("/whl/cpu")
+    assert origin_for(OWN, OWN.project.matrix.targets["a10g"]) is None
+    assert str(origin_for(OWN, OWN.project.matrix.targets["cpu"])).endswith("/whl/cpu")
 
 
 def test_an_origin_can_be_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHEELWRIGHT_PYTORCH_WHEELS", "https://mirror.example/torch/")
-    assert lock.origin_for(OWN, OWN.project.matrix.targets["cpu"]) == "https://mirror.example/torch/cpu"
+    assert origin_for(OWN, OWN.project.matrix.targets["cpu"]) == "https://mirror.example/torch/cpu"
 
 
 def test_base_digests_are_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "bases.yaml"
     assert read_base_digests(path) == {}
     digest = f"sha256:{'0' * 64}"
-    path.write_text(f"bases: {{a: null, 'b:1': '{digest}'}}\n")
+    path.write_text(lock.bases_text({"a": None, "b:1": digest}))
     assert read_base_digests(path) == {"b:1": digest}
     for wrong in ("bases: [", "- a\n", "bases: 1\n", "bases: {b: 'sha256:00'}\n", "bases: {'$(id)': null}\n"):
-        path.write_text(wrong)
+        path.write_text(sealed(wrong))
         with pytest.raises(DataError, match=r"bases\.yaml"):
             read_base_digests(path)

@@ -28,7 +28,10 @@ def test_without_the_key_only_the_official_releases_are_trusted() -> None:
     assert load_project().matrix.trust == (OFFICIAL,)
 
 
-def test_the_official_releases_come_first_unless_they_are_named(tmp_path: Path) -> None:
+def test_the_official_releases_come_first_unless_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHEELWRIGHT_TRUST_ORIGINS", "https://wheels.example")
     matrix = load_project(matrix_with(tmp_path, COMMUNITY, FOLDER, INDEX)).matrix
     assert matrix.trust == (OFFICIAL, "community", "ours", "page")
     assert [(each.kind, each.place) for each in matrix.providers[1:]] == [

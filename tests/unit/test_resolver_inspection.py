@@ -70,7 +70,7 @@ def put(cache: Path, name: str, extension: bytes, **options: Any) -> tuple[Wheel
     packed.replace(place)
     parsed = WheelName.parse(name)
     assert parsed is not None
-    url = f"https://example.org/{name.replace('+', '%2B')}"
+    url = f"https://github.com/{name.replace('+', '%2B')}"
     return Wheel(parsed, name, url, sha256, place.stat().st_size, f"v{parsed.version}", OFFICIAL, None), place
 
 
@@ -178,7 +178,7 @@ def project_of(python: str = "3.11", torch: str = "2.8.0") -> Any:
 def tools(*wheels: Wheel, said: list[str] | None = None, look: bool = True) -> Tools:
     releases = [Release(each.tag, (Asset(each.filename, each.sha256, each.size, None),)) for each in wheels]
     catalogue = build_catalogue(
-        releases, repository=OFFICIAL, origin="https://example.org", source="cache", as_of="", stale=False
+        releases, repository=OFFICIAL, origin="https://github.com", source="cache", as_of="", stale=False
     )
     say = (said if said is not None else []).append
     return Tools(lambda: catalogue, None, say, at_hand if look else lambda _: None)

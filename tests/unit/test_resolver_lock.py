@@ -14,6 +14,7 @@ from packaging.version import Version
 from matrix import DATA_DIR, Cuda, Project, load_project
 from matrix.cli import run
 from matrix.errors import DataError
+from matrix.seal import sealed
 from wheel_resolver import cli, lock
 from wheel_resolver.core.wheel import Asset, Release, Wheel
 from wheel_resolver.locked.locking import Tools, make_lock
@@ -241,7 +242,11 @@ def test_what_the_facts_do_not_say_differs(
     assert right in text
     path.write_text(text.replace(right, bad, 1))
     assert run(lambda: cli.main(["lock", "--check", "--output", str(path)])) == 1
-    assert f"+{right.splitlines()[0]}" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"+{right.splitlines()[0]}" in said.out
+    assert "it was edited by hand" in said.err
+    assert run(lambda: cli.main(["lock", "--offline", "--output", str(path)])) == 2  # whatever it says is not ours
+    path.write_text(sealed(path.read_text()))
     assert run(lambda: cli.main(["lock", "--offline", "--output", str(path)])) == 0
     assert path.read_text() == text
 
@@ -253,7 +258,7 @@ def test_a_digest_that_nobody_lists_is_refused(
     wheel = LOCK.targets["a10g"].wheel
     assert wheel is not None
     path = tmp_path / "lock.yaml"
-    path.write_text(lock.dumps(LOCK).replace(wheel.sha256, "ab" * 32))
+    path.write_text(sealed(lock.dumps(LOCK).replace(wheel.sha256, "ab" * 32)))
     assert run(lambda: cli.main(["lock", *options, "--output", str(path)])) == 2
     assert f"a10g h100: the sha256 of {NEWEST} is abab" in capsys.readouterr().err
     assert "ab" * 32 in path.read_text()

@@ -28,6 +28,7 @@ from matrix import (
 )  # fmt: skip
 from matrix.cli import run
 from matrix.errors import DataError
+from matrix.seal import sealed
 from wheel_resolver import cli, lock
 from wheel_resolver.locked import inputs
 from wheel_resolver.locked.inputs import inputs_of, require_fresh
@@ -190,7 +191,7 @@ def test_a_lock_of_an_older_wheelwright_is_stale_and_keeps_its_pins(
     path = checkout / "matrix" / "lock.yaml"
     new = ("    inputs:", "      evidence:", "      driver:", "      inspection:", "    refused:")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.startswith(new)), encoding="utf-8")
+    path.write_text(sealed("".join(line for line in lines if not line.startswith(new))), encoding="utf-8")
     assert run(lambda: images(["plan", "--root", str(checkout)])) == 2
     assert "run `make lock`" in capsys.readouterr().err
     assert run(lambda: cli.main(["lock", "--offline", "--root", str(checkout)])) == 0

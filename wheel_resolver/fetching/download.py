@@ -61,6 +61,7 @@ def download(url: str, part: Part, *, size: int | None = None, progress: Progres
 
     failures = 0
     with requests.Session() as session, _disk_errors(part):
+        session.auth = _as_nobody
         if size is not None and part.have > size:
             part.drop()
         furthest = part.have
@@ -73,6 +74,11 @@ def download(url: str, part: Part, *, size: int | None = None, progress: Progres
                 if part.validator() is None:
                     part.drop()
                 _wait_or_give_up(url, part, cut, failures)
+
+
+def _as_nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Send no credentials: a URL of the lock or of a redirect must not fetch ~/.netrc's, whose ``default`` fits all."""
+    return request
 
 
 def _wait_or_give_up(url: str, part: Part, cut: CutError, failures: int) -> None:

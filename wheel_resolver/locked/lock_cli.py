@@ -15,6 +15,7 @@ from matrix import Project, load_project, tree
 from matrix.cli import Parser, say, tell, tell_json
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, UsageError
+from matrix.seal import broken_seal
 from matrix.shown import shown
 from wheel_resolver.core.facts import Inspection
 from wheel_resolver.core.wheel import Wheel
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     if options.upgrade:
         require_known(options.upgrade, project.matrix.targets)
     before = _text(path)
-    old = _old(path, lenient=options.upgrade == [])
+    old = _old(path, lenient=options.upgrade == [], checking=options.check)
     moving: Collection[str] | bool = options.upgrade == [] or tuple(options.upgrade or ())
     _refuse_strangers(old, moving, project, display_name(path))
     offline = options.offline or (options.check and not options.refresh)
@@ -74,18 +75,23 @@ def main(argv: Sequence[str]) -> int:
         said = _difference(before, after, display_name(path)) if options.check and changed else _summary(lock)
         tell(said + (f"\n\nupstream:\n{moved.text}" if moved else ""))
     if options.check and changed:
+        if fault := broken_seal(before):
+            say(f"{display_name(path)}: {fault}")
         say(f"{display_name(path)} is not what would be written: run `python -m wheel_resolver lock`")
         return ExitCode.NEGATIVE
     say(f"{display_name(path)}: {'written' if changed else 'unchanged'}")
     return ExitCode.NEGATIVE if moved and moved.attention else ExitCode.OK
 
 
-def _old(path: Path, *, lenient: bool) -> Lock | None:
-    """The lock as it is; one that cannot be read is as good as none where every target is decided anew."""
+def _old(path: Path, *, lenient: bool, checking: bool) -> Lock | None:
+    """The lock as it is; one that cannot be read is as good as none where every target is decided anew.
+
+    A check shows what was edited by hand; nothing else takes such a lock.
+    """
     if not tree.exists(path):
         return None
     try:
-        return read(path)
+        return read(path, unsealed=checking)
     except DataError:
         if lenient:
             return None

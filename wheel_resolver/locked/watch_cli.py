@@ -13,6 +13,7 @@ from typing import Any
 from matrix import Compat, Project, load_project
 from matrix.cli import Parser, say, tell, tell_json
 from matrix.errors import DataError, ExitCode
+from matrix.origins import operator
 from matrix.shown import shown
 from wheel_resolver.asking.answer import cell_to_json
 from wheel_resolver.lock import Lock, read
@@ -20,7 +21,7 @@ from wheel_resolver.locked.inputs import require_fresh
 from wheel_resolver.locked.watching import Change, compare, settle
 from wheel_resolver.places import add_lock, places
 from wheel_resolver.upstream import snapshot
-from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue
+from wheel_resolver.upstream.catalogue import Catalogue, Listed, at_allowed_places, build_catalogue
 from wheel_resolver.upstream.ladder import TIME
 from wheel_resolver.upstream.source import Mode, list_official, load_catalogue
 
@@ -86,7 +87,7 @@ def shipped_catalogue(compat: Compat, path: Path = snapshot.SHIPPED) -> Catalogu
     """
     known = snapshot.read(path)
     return build_catalogue(
-        known.releases,
+        at_allowed_places(known.releases, operator().allows_download, usual=True),
         repository=known.repository,
         origin=compat.origins["github_downloads"],
         source="snapshot",

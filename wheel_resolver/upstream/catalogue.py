@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from matrix.errors import DataError
@@ -114,6 +114,27 @@ def without_usual_urls(releases: Iterable[Release], repository: str, origin: str
                 for asset in release.assets
             ),
         )
+        for release in releases
+    )
+
+
+def at_allowed_places(
+    releases: Iterable[Release], allows: Callable[[str], bool], *, usual: bool
+) -> tuple[Release, ...]:
+    """Let no listing say that a wheel lies at a place that neither the code nor the operator names.
+
+    Args:
+        allows: whether a wheel may be taken from a URL.
+        usual: whether such a wheel has a usual place, where it is looked for instead; else it is left out.
+    """
+
+    def kept(asset: Asset) -> Asset | None:
+        if asset.url is None or allows(asset.url):
+            return asset
+        return replace(asset, url=None) if usual else None
+
+    return tuple(
+        Release(release.tag, tuple(asset for each in release.assets if (asset := kept(each)) is not None))
         for release in releases
     )
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from matrix.errors import NetworkError, UsageError
+from matrix.origins import GITHUB_API
 from matrix.shown import shown
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.upstream.pages import Pages
-from wheel_resolver.upstream.urls import is_safe, origin_of
+from wheel_resolver.upstream.urls import is_safe, is_wheel_url, origin_of
 
 #: A page holds 100 releases; flash-attention had 3 pages in 2026. More than this is no list of releases.
 MAX_PAGES = 50
@@ -46,12 +47,16 @@ class Api:
 def api_from(environment: Mapping[str, str], default_url: str) -> Api:
     """Read ``GITHUB_API_URL``, and ``GH_TOKEN`` before ``GITHUB_TOKEN``.
 
+    The token is for GitHub's own API, and for the place that the environment names. ``default_url`` comes from data,
+    and a place that only data names is asked as nobody, whatever else it is trusted with.
+
     Raises:
         UsageError: the URL is not https (http is for the loopback only), or a token holds a control character.
     """
-    url = (environment.get("GITHUB_API_URL") or default_url).rstrip("/")
-    if "@" in url:  # it would be shown in errors
-        raise UsageError("GITHUB_API_URL holds a user or password", remedy="put the token into GH_TOKEN")
+    named = environment.get("GITHUB_API_URL")
+    url = (named or default_url).rstrip("/")
+    if set(url) & set("@?#"):  # it would be shown in errors
+        raise UsageError("GITHUB_API_URL holds a user, a password or a query", remedy="put the token into GH_TOKEN")
     if not is_safe(url):
         raise UsageError(
             f"GITHUB_API_URL={url!r} is not an https URL",
@@ -62,7 +67,7 @@ def api_from(environment: Mapping[str, str], default_url: str) -> Api:
         raise UsageError(
             "the GitHub token holds characters that no token has", remedy="check GH_TOKEN and GITHUB_TOKEN"
         )
-    return Api(url, token)
+    return Api(url, token if named or origin_of(url) == GITHUB_API else None)
 
 
 def list_releases(api: Api, repository: str, *, timeout_s: float, folder: Path | None = None) -> tuple[Release, ...]:
@@ -133,5 +138,5 @@ def _asset(row: Any) -> Asset | None:
         sha256,
         size if isinstance(size, int) and size > 0 else None,
         updated_at if isinstance(updated_at, str) and _TIME.fullmatch(updated_at) else None,
-        url if isinstance(url, str) and is_safe(url) else None,
+        url if isinstance(url, str) and is_wheel_url(url) else None,
     )

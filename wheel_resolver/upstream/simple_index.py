@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from matrix.errors import NetworkError
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.upstream.pages import Pages
-from wheel_resolver.upstream.urls import is_safe
+from wheel_resolver.upstream.urls import is_wheel_url
 
 _SHA256 = re.compile(r"sha256=([0-9a-f]{64})")
 
@@ -48,7 +48,7 @@ def read_index(body: bytes, url: str) -> tuple[Asset, ...]:
             continue
         name = unquote(parts.path.rsplit("/", 1)[-1])
         plain = target.split("#", 1)[0]
-        if name.endswith(".whl") and is_safe(plain):
+        if name.endswith(".whl") and is_wheel_url(plain):
             digest = _SHA256.fullmatch(parts.fragment)
             assets.append(Asset(name, digest[1] if digest else None, None, None, plain))
     if not assets:

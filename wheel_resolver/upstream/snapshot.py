@@ -20,7 +20,7 @@ from matrix import tree
 from matrix.errors import DataError
 from matrix.shown import hidden
 from wheel_resolver.core.wheel import Asset, Release
-from wheel_resolver.upstream.urls import is_safe
+from wheel_resolver.upstream.urls import is_wheel_url
 
 #: The snapshot that comes with the project: official releases from v2.6.3 on.
 SHIPPED = Path(__file__).resolve().parent / "snapshot.json"
@@ -114,7 +114,7 @@ def _release(row: dict[str, Any]) -> Release:
 def _asset(row: Sequence[Any]) -> Asset:
     name, sha256, size, updated_at = row[:4]
     url = row[4] if len(row) == _ROW_WITH_URL else None
-    if len(row) > _ROW_WITH_URL or not (url is None or (isinstance(url, str) and is_safe(url))):
+    if len(row) > _ROW_WITH_URL or not (url is None or (isinstance(url, str) and is_wheel_url(url))):
         raise ValueError("an asset's row has a strange end")
     if not isinstance(name, str) or not isinstance(updated_at, str | None):
         raise TypeError("an asset's name or date is not text")

@@ -12,11 +12,19 @@ from pathlib import Path
 
 from matrix import Compat, Provider
 from matrix.errors import DataError, NetworkError
+from matrix.origins import TRUST_VARIABLE, Operator, operator
 from matrix.providers import official
 from wheel_resolver.core.wheel import Release
 from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.upstream import snapshot
-from wheel_resolver.upstream.catalogue import Catalogue, Listed, build_catalogue, joined, without_usual_urls
+from wheel_resolver.upstream.catalogue import (
+    Catalogue,
+    Listed,
+    at_allowed_places,
+    build_catalogue,
+    joined,
+    without_usual_urls,
+)
 from wheel_resolver.upstream.github import Api, api_from, list_releases
 from wheel_resolver.upstream.ladder import REFRESH_S, TIME, Listing, Mode, Rungs, climb
 from wheel_resolver.upstream.pages import Background
@@ -51,7 +59,8 @@ def list_official(compat: Compat, environment: Mapping[str, str]) -> tuple[Relea
     pages = folder / "pages" / cache_path(api, repository, folder).stem
     until = time.monotonic() + REFRESH_S
     listing = Background(lambda: list_releases(api, repository, timeout_s=REFRESH_S, folder=pages))
-    return listing.result(until, f"{api.url}: no full answer in time")
+    releases = listing.result(until, f"{api.url}: no full answer in time")
+    return at_allowed_places(releases, operator(environment).allows_download, usual=True)
 
 
 def load_catalogue(
@@ -75,7 +84,7 @@ def load_catalogue(
     """
     own = official(compat)
     api = api_from(environment, compat.origins["github_api"])
-    loader = _Loader(compat, api, folder or cache_folder(), mode, now)
+    loader = _Loader(compat, api, folder or cache_folder(), mode, now, operator(environment))
     if len(providers) <= 1:
         return loader.load(own)
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few matrices have a second provider
@@ -98,6 +107,7 @@ class _Loader:
     folder: Path
     mode: Mode
     now: datetime
+    operator: Operator
 
     def load(self, provider: Provider) -> Loaded:
         notes: list[str] = []
@@ -118,8 +128,13 @@ class _Loader:
         if listing.stale:
             day = listing.known.as_of[:10]
             notes.append(f"using the {listing.source} of {day}: wheels uploaded since then are not known")
+        releases = at_allowed_places(
+            listing.known.releases, self.operator.allows_download, usual=provider.kind == "github"
+        )
+        if gone := _count(listing.known.releases) - _count(releases):
+            notes.append(f"{gone} wheels lie on hosts that nobody named, and are left out: see {TRUST_VARIABLE}")
         return build_catalogue(
-            listing.known.releases,
+            releases,
             repository=listing.known.repository,
             origin=self.compat.origins["github_downloads"],
             source=listing.source,
@@ -145,6 +160,10 @@ class _Loader:
     def _ask_github(self, repository: str, pages: Path, timeout_s: float) -> tuple[Release, ...]:
         releases = list_releases(self.api, repository, timeout_s=timeout_s, folder=pages)
         return without_usual_urls(releases, repository, self.compat.origins["github_downloads"])
+
+
+def _count(releases: Sequence[Release]) -> int:
+    return sum(len(release.assets) for release in releases)
 
 
 def _ask_index(url: str, pages: Path, timeout_s: float) -> tuple[Release, ...]:

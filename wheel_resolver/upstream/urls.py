@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+
+from matrix.origins import origin_of
+
+__all__ = ["WHEEL_URL", "is_safe", "is_wheel_url", "origin_of"]
+
+#: A wheel's place: no user, no query, no fragment, and nothing that a shell or a terminal takes for more than text.
+#: What needs a signature in its query is gone tomorrow, and has no place in a lock.
+WHEEL_URL = r"(?:https://[A-Za-z0-9.-]+|http://(?:127\.0\.0\.1|localhost))(?::\d{1,5})?/[A-Za-z0-9._~%/+:@,=!-]*"
+_WHEEL_URL = re.compile(WHEEL_URL, re.ASCII)
 
 
 def is_safe(url: str) -> bool:
@@ -10,15 +19,9 @@ def is_safe(url: str) -> bool:
     origin = origin_of(url)
     if origin is None or not url.isascii() or not url.isprintable() or set(url) & set(" \"'`$\\<>"):
         return False
-    scheme, host, _ = origin
-    return scheme == "https" or (scheme == "http" and host in {"127.0.0.1", "::1", "localhost"})
+    return origin.is_safe
 
 
-def origin_of(url: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port; None for what is no URL with a host."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # a broken IPv6 address or port
-        return None
-    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+def is_wheel_url(url: str) -> bool:
+    """Whether a listing may say that a wheel lies there."""
+    return _WHEEL_URL.fullmatch(url) is not None and is_safe(url)

@@ -1,0 +1,73 @@
+"""What the service asks for (``serve/requirements*.in``) and what is left out (``serve/overrides.txt``), read strictly.
+
+uv reads more in such a file: a folder or an archive to build, a URL, options, other files. Each of these runs code of
+whoever wrote the line, or takes code from where he says, on the machine that locks. So a line is a PEP 508 requirement
+by name, or it is refused before uv sees it; and what uv gets is written anew from what was read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from matrix import tree
+from matrix.document import MAX_BYTES, display_name
+from matrix.errors import DataError
+
+# pip and uv take a name that ends so for a file of the current folder.
+_ARCHIVE = re.compile(r"\.(?:whl|zip|tar|tgz|tbz|txz|tlz|gz|bz2|xz|lz|lzma|zst|egg)$", re.IGNORECASE)
+_REMEDY = "write `name`, `name==version` or `name ; marker`: no path, URL, option or variable"
+
+
+def read_requirements(path: Path) -> tuple[Requirement, ...]:
+    """The requirements of a file, comments left out.
+
+    Raises:
+        DataError: the file cannot be read, or a line of it is no requirement by name: file, line and remedy.
+    """
+    found = []
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        if not text:
+            continue
+        found.append(parse_requirement(text, f"{display_name(path)}:{number}"))
+    return tuple(found)
+
+
+def parse_requirement(text: str, place: str) -> Requirement:
+    """One requirement by name; ``place`` is what errors name.
+
+    Raises:
+        DataError: it is none, or names a place.
+    """
+    if not (text.isascii() and text.isprintable()):
+        raise DataError(f"{place} {text[:60]!a} holds a character that no requirement has", remedy=_REMEDY)
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        raise DataError(f"{place} {text[:60]!r} is no requirement by name", remedy=_REMEDY) from None
+    if requirement.url is not None or _ARCHIVE.search(requirement.name):
+        raise DataError(
+            f"{place} {requirement.name}: it is taken from a place that this line names, and not from a package index",
+            remedy=_REMEDY,
+        )
+    return requirement
+
+
+def write_requirements(requirements: Iterable[Requirement], path: Path) -> Path:
+    """Write requirements for uv: what was read, and nothing that was not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{requirement}\n" for requirement in requirements), encoding="utf-8")
+    return path
+
+
+def _read(path: Path) -> str:
+    try:
+        return tree.read_bytes(path, MAX_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{display_name(path)}: byte {error.start} is not UTF-8", remedy="save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{display_name(path)}: cannot be read: {error.strerror}", remedy="restore it") from None
