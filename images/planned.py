@@ -213,9 +213,9 @@ def read_base_digests(path: Path) -> dict[str, str]:
     """
     if not tree.is_file(path):
         return {}
+    rows = read(read_document(path), _BASES)["bases"]  # the form first: it says which line is wrong
     if (fault := broken_seal(read_text(path))) is not None:
         raise DataError(f"{display_name(path)}: {fault}", remedy="restore it, or lock anew: make lock")
-    rows = read(read_document(path), _BASES)["bases"]
     return {image: digest for image, digest in rows.items() if digest is not None}
 
 
