@@ -29,10 +29,12 @@ def read_requirements(path: Path) -> tuple[Requirement, ...]:
     """
     found = []
     for number, line in enumerate(_read(path).split("\n"), start=1):
-        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
-        if not text:
-            continue
-        found.append(parse_requirement(text, f"{display_name(path)}:{number}"))
+        place = f"{display_name(path)}:{number}"
+        if not line.isprintable():
+            raise DataError(f"{place} {line[:60]!a} holds a control character", remedy=_REMEDY)
+        text = re.split(r"(?:^| )#", line, maxsplit=1)[0].strip(" ")
+        if text:
+            found.append(parse_requirement(text, place))
     return tuple(found)
 
 
