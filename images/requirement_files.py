@@ -148,7 +148,7 @@ def read_stack_lock(folder: Path) -> StackLock:
         DataError: the folder or a needed file is missing, a file is no lock or was edited by hand, or the files are not
             of one run.
     """
-    lists = {name: _read(folder / name) for name in LISTS if (folder / name).is_file()}
+    lists = {name: _read(folder / name) for name in LISTS if (folder / name).is_file() or (folder / name).is_symlink()}
     if not {"torch.txt", "model.txt"} <= lists.keys():
         raise DataError(f"{display_name(folder)}: no locked requirements for this stack", remedy="make lock")
     pins: dict[str, Pin] = {}
@@ -166,6 +166,8 @@ def read_stack_lock(folder: Path) -> StackLock:
 
 
 def _read(path: Path) -> str:
+    if path.is_symlink() or path.parent.is_symlink():  # an error would show a line of whatever it leads to
+        raise DataError(f"{display_name(path.parent)}/{path.name}: is a link, and no file of ours", remedy="restore it")
     try:
         return path.read_bytes().decode("utf-8")  # as it is: no newline is translated
     except UnicodeDecodeError as error:

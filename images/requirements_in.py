@@ -66,6 +66,8 @@ def write_requirements(requirements: Iterable[Requirement], path: Path) -> Path:
 
 
 def _read(path: Path) -> str:
+    if path.is_symlink() or path.parent.is_symlink():  # an error would show a line of whatever it leads to
+        raise DataError(f"{display_name(path.parent)}/{path.name}: is a link, and no file of ours", remedy="restore it")
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.running import tool
 
 STACK = "py3.11-torch2.13.0-cpu"
 GOOD = "0" * 64
-READERS = (["images", "render"], ["images", "render", "--check"], ["images", "plan"], ["images", "build", "cpu"])
+READERS = (["images", "render"], ["images", "build", "cpu"])
 
 # What uv or pip would take for more than a pin, below a requirement and its hashes.
 INJECTIONS = [
@@ -176,6 +177,29 @@ def test_a_lock_that_is_no_utf8_or_a_cut_one_is_refused_in_words(checkout: Path)
         assert done.status == 2
         assert "Traceback" not in done.err
         assert "model.txt" in done.err
+
+
+@pytest.mark.parametrize(
+    "place", [f"dockerfiles/locks/{STACK}/torch.txt", "serve/requirements.in", "serve/overrides.txt"]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_link_is_not_followed_into_a_message(checkout: Path, place: str, *, whole: bool) -> None:
+    secrets = checkout.parent / "secrets"
+    secrets.mkdir()
+    path = checkout / place
+    for name in ("torch.txt", "model.txt", "requirements.in", "requirements-gpu.in", "overrides.txt"):
+        (secrets / name).write_text("-----BEGIN canary-of-a-key\n")
+    if whole:  # the folder is the link
+        shutil.rmtree(path.parent)
+        path.parent.symlink_to(secrets)
+    else:
+        path.unlink()
+        path.symlink_to(secrets / path.name)
+    for verb in (["images", "lock", "--check"], ["images", "render"]):
+        done = tool(checkout, *verb)
+        assert done.status in {1, 2}, (verb, done.said)
+        assert "is a link" in done.said
+        assert "canary" not in done.said
 
 
 PARTS = ("a==1 \\", "b==2 ; python_version < '3' \\", f"    --hash=sha256:{GOOD}", f"    --hash=sha256:{GOOD} \\")

@@ -101,7 +101,7 @@ def test_only_githubs_own_api_gets_the_token_by_default(url: str, gets_it: bool)
 )
 def test_another_origin_in_the_facts_needs_the_operators_word(checkout: Path, old: str, new: str, key: str) -> None:
     edited(checkout / "matrix" / "compat.yaml", old, new)
-    for arguments in (["matrix", "check"], ["images", "plan"], ["wheel_resolver", "--torch", "2.9", "--offline"]):
+    for arguments in (["matrix", "check"], ["wheel_resolver", "--torch", "2.9", "--offline"]):
         done = tool(checkout, *arguments)
         assert done.status == 2
         assert key in done.err
@@ -135,9 +135,7 @@ def test_a_locked_wheel_at_another_place_is_refused_by_every_verb(checkout: Path
     locked = text.partition("url: ")[2].partition("\n")[0]
     path.write_text(sealed(text.replace(locked, url)), encoding="utf-8")
     for arguments in (
-        ["images", "plan"],
         ["images", "render"],
-        ["images", "render", "--check"],
         ["images", "build", "a10g"],
         ["wheel_resolver", "fetch", "a10g"],
         ["wheel_resolver", "export", "a10g"],
