@@ -13,8 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from matrix import tree
-from matrix.document import MAX_BYTES, display_name
+from matrix.document import display_name, read_text
 from matrix.errors import DataError
 
 # pip and uv take a name that ends so for a file of the current folder.
@@ -29,11 +28,13 @@ def read_requirements(path: Path) -> tuple[Requirement, ...]:
         DataError: the file cannot be read, or a line of it is no requirement by name: file, line and remedy.
     """
     found = []
-    for number, line in enumerate(_read(path).split("\n"), start=1):
-        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
-        if not text:
-            continue
-        found.append(parse_requirement(text, f"{display_name(path)}:{number}"))
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        place = f"{display_name(path)}:{number}"
+        if not line.isprintable():
+            raise DataError(f"{place} {line[:60]!a} holds a control character", remedy=_REMEDY)
+        text = re.split(r"(?:^| )#", line, maxsplit=1)[0].strip(" ")
+        if text:
+            found.append(parse_requirement(text, place))
     return tuple(found)
 
 
@@ -62,12 +63,3 @@ def write_requirements(requirements: Iterable[Requirement], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{requirement}\n" for requirement in requirements), encoding="utf-8")
     return path
-
-
-def _read(path: Path) -> str:
-    try:
-        return tree.read_bytes(path, MAX_BYTES).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{display_name(path)}: byte {error.start} is not UTF-8", remedy="save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{display_name(path)}: cannot be read: {error.strerror}", remedy="restore it") from None

@@ -92,7 +92,7 @@ def _word(word: str) -> str:
     at = word.find("://")
     if at < 0:
         plain = "@" not in word or word == "@"  # `name @ https://...`
-        return word if plain or _PINNED_IMAGE.fullmatch(word) else _place(word)
+        return word if plain or _PINNED_IMAGE.fullmatch(word) else _place(word, begun=False)
     scheme = _SCHEME.search(word[max(0, at - 40) : at])
     start = at - len(scheme[0]) if scheme else at
     before, name, rest = word[:start], word[start:at], word[at + 3 :]
@@ -100,16 +100,16 @@ def _word(word: str) -> str:
     return (MARK if "@" in before else before) + f"{name}://{rest if local else _place(rest)}"
 
 
-def _place(rest: str) -> str:
+def _place(rest: str, *, begun: bool = True) -> str:
     """What stands behind a scheme: ``[user[:password]@]host[:port][/path][?query][#fragment]``.
 
     People write passwords that hold ``/``, ``?``, ``#`` and ``@``, and queries that hold ``@``: where it cannot be told
-    which it is, all of it is hidden.
+    which it is, all of it is hidden. ``begun``: a scheme stood before it, so that it is known where a host begins.
     """
     authority, mark, tail = _split(rest, "/?#")
     if "@" in tail:
         user, _, after = rest.rpartition("@")
-        if "@" in user or _HOST.fullmatch(authority):
+        if not begun or "@" in user or _HOST.fullmatch(authority):
             return rest if _plain_public(authority, mark, tail) else MARK
         return f"{MARK}@{_place(after)}"  # `user:pa` is no host and port, so the one @ ends a password
     user, at, host = authority.rpartition("@")

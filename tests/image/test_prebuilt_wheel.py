@@ -27,7 +27,8 @@ MATRIX = (Path(__file__).parent / "fa2_matrix.yaml").read_text()
 
 @pytest.fixture(scope="module")
 def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHub]:
-    with serve_github(make_wheel(tmp_path_factory.mktemp("wheel"))) as server:
+    with serve_github(make_wheel(tmp_path_factory.mktemp("wheel"))) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHEELWRIGHT_TRUST_ORIGINS", server.url)  # where the locked wheel lies
         yield server
 
 
