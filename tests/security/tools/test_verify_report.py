@@ -66,7 +66,7 @@ def test_half_a_million_requirements_make_a_short_report(tmp_path: Path, capsys:
         ({"RECORD": "".join(f"flash_attn/{n}.py,sha256=x,1\n" for n in range(300_000))}, "more"),
         ({"RECORD": "x\n" * 1_000_000}, "more"),
     ],
-    ids=["digits", "fewer digits", "name", "tags", "alternatives", "more alternatives", "requirement", "RECORD", "lines"],
+    ids=["digits", "fewer", "name", "tags", "alternatives", "more of them", "requirement", "RECORD", "lines"],
 )  # fmt: skip
 def test_long_texts_are_cut_and_said(files: dict[str, str], words: str, tmp_path: Path, capsys: Capture) -> None:
     status, out, data = verify(with_metadata(tmp_path, **files), capsys)
