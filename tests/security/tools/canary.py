@@ -17,6 +17,10 @@ WILD = "\x1b]0;wild\x07\n::error::wild\r\u202ewild\x9b31m\x7f\u200b\u2028##[add-
 TAME = "::error::tame ##[add-mask]tame |`tame` <script>alert('tame')</script> [tame](javascript:1) $(tame) 'tame\""
 
 
+#: So many children of a mapping may all be looked at.
+_MANY = 6
+
+
 def assert_inert(text: str) -> None:
     """Nothing in what was printed moves a terminal, hides, or is a command of a CI runner."""
     strange = {ascii(char) for char in text if char != "\n" and not is_plain(char)}
@@ -41,9 +45,14 @@ def calls(main: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> tuple[
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every text and of every key; of a list's items the first, and of many alike the first."""
+    """The path of every text and of every key; of a list's items the first, and of many alike mappings the first."""
     if isinstance(value, dict):
+        alike: set[frozenset[str]] = set()
         for key, child in value.items():
+            if isinstance(child, dict) and len(value) > _MANY:
+                if (keys := frozenset(child)) in alike:
+                    continue
+                alike.add(keys)
             yield (*at, key, None)  # the key itself
             yield from places(child, (*at, key))
     elif isinstance(value, list):

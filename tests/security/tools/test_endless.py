@@ -12,10 +12,10 @@ from matrix.errors import NetworkError
 from matrix.shown import shown, shown_lines, some
 from wheel_resolver.upstream.simple_index import links_of, read_index
 
-#: Each opens something and never closes it: a parser that looks for the end each time takes hours for a few hundred kB.
+#: Each opens something and never closes it: a parser that looks for the end each time takes hours for some hundred kB.
 OPENED = [
-    "<", "<!--", "</", "<!", "<![CDATA[", "<?", '<a x="', "<a x='", "&", "&#", "<a ", "<a\n", "<script>", "<title>", "<a '",
-    '<a "\'', "<a =", "<a href", "<a href=", "<a href = ", "--><!--", "<a href=x.whl", "<a href='x.whl>",
+    "<", "<!--", "</", "<!", "<![CDATA[", "<?", '<a x="', "<a x='", "&", "&#", "<a ", "<a\n", "<script>", "<title>",
+    "<a '", '<a "\'', "<a =", "<a href", "<a href=", "<a href = ", "--><!--", "<a href=x.whl", "<a href='x.whl>",
 ]  # fmt: skip
 
 
@@ -31,7 +31,8 @@ def test_an_index_page_that_opens_and_never_closes(opened: str, filling: str) ->
 
 def test_what_an_index_page_links_to() -> None:
     page = """<!DOCTYPE html><a href="1.whl">a</a><A HREF='2.whl'>b</A><a class=x href=3.whl>c</a>
-    <a data-href="no.whl">d</a><a data-requires-python=">=3.8" href="4.whl">e</a><!-- <a href="no.whl"> --><a\nhref = "5&amp;6.whl"\n>f</a>
+    <a data-href="no.whl">d</a><a data-requires-python=">=3.8" href="4.whl">e</a><!-- <a href="no.whl"> -->
+    <a\nhref = "5&amp;6.whl"\n>f</a>
     <abbr href="no.whl"><a name="no.whl"></a><a href="">g</a><!-- never closed <a href="no.whl">"""
     assert [link for link in links_of(page) if link] == ["1.whl", "2.whl", "3.whl", "4.whl", "5&6.whl"]
 

