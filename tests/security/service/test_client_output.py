@@ -29,7 +29,7 @@ def hostile(request: pytest.FixtureRequest) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the names of http.server
 
         def log_message(self, *args: Any) -> None:
             pass
