@@ -76,6 +76,10 @@ test: lint ## pass all tests: lint, unit, golden, serve and (with an engine) ima
 soak: test-venv ## load the service on loopback for 10 minutes, 64 clients: SOAK_ARGS="--seconds 60"
 	@$(BIN)/python tests/serve/soak.py $(SOAK_ARGS)
 
+.PHONY: fuzz
+fuzz: test-venv ## attack all that reads strangers' bytes with new inputs: FUZZ_SECONDS=600, FUZZ_ARGS="--only yaml --seed 1"
+	@$(BIN)/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600) $(FUZZ_ARGS)
+
 .PHONY: test-gpu-images
 test-gpu-images: test-venv ## build a real GPU image (gigabytes) and import-smoke it; needs an engine
 	$(BIN)/pytest -m gpu_image tests/image

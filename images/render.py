@@ -6,7 +6,6 @@ All outputs are committed; ``--check`` proves that they are what the inputs give
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from images.planned import Planned, Workspace, load_planned
 from images.recipe import EPOCH, Recipe, Stack
 from matrix import tree
 from matrix.cli import say, tell, tell_json
+from matrix.difference import difference
 from matrix.errors import DataError, ExitCode
 from matrix.shown import shown
 
@@ -141,8 +141,6 @@ def _stale(outputs: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
 
 
 def _print_differences(outputs: Mapping[str, str], stale: Sequence[str], workspace: Workspace) -> None:
+    current = workspace.rendered
     for path in stale:
-        old = workspace.rendered.get(path, "").split("\n")
-        new = outputs.get(path, "").split("\n")
-        for line in difflib.unified_diff(old, new, f"committed/{path}", f"fresh/{path}", lineterm=""):
-            tell(shown(line))
+        tell(difference(current.get(path, ""), outputs.get(path, ""), f"committed/{path}", f"fresh/{path}"))

@@ -30,7 +30,7 @@ _UNSEEN = frozenset(
 
 # GitHub's runner takes a line that begins with `::` for a command, behind blanks too; the older `##[command]`, like
 # those of Azure (##vso[) and TeamCity (##teamcity[), it takes anywhere in a line.
-_AT_BEGINNING = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
+_AT_BEGINNING = re.compile(r"^([^\S\n]*):(?=:)", re.MULTILINE)
 _WITHIN = re.compile(r"#(?=#\w{0,20}\[)")
 
 

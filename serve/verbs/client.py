@@ -33,6 +33,7 @@ ENDINGS: Mapping[str, Format] = {
 WAV_HEAD_BYTES = 44
 UNKNOWN_BYTES = 0xFFFFFFFF
 RANDOM = "random"
+_LONGEST = 2_000  # of what an error says
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,12 +53,10 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps({"schema": 1, "out": asked.out, **made}))
     except ServiceError as error:
         about = f" ({error.field})" if error.field else ""
-        _say(f"{error.message}{about} [{error.status} {error.code}]")
-        if error.remedy:
-            print(f"  remedy: {error.remedy}", file=sys.stderr)
+        _say(f"{error.message}{about} [{error.status} {error.code}]", error.remedy)
         return REFUSED
     except Unreachable as error:
-        _say(f"{error}\n  remedy: start the service there, or give its --url; --wait 60 waits until it is ready")
+        _say(str(error), "start the service there, or give its --url; --wait 60 waits until it is ready")
         return NETWORK
     except BrokenPipeError:
         # Who closed the player has heard enough. Python flushes stdout once more at exit, and would complain there.
@@ -195,8 +194,17 @@ def _mend_wav(file: BinaryIO) -> None:
     file.seek(size)
 
 
-def _say(what: str) -> None:
-    print(f"client: {what}", file=sys.stderr)
+def _say(what: str, remedy: str | None = None) -> None:
+    """Print what went wrong, and what to do, a line each."""
+    print(f"client: {_shown(what)}", file=sys.stderr)
+    if remedy:
+        print(f"  remedy: {_shown(remedy)}", file=sys.stderr)
+
+
+def _shown(text: str) -> str:
+    """A text of a server, which may be anybody's: what a terminal or a CI runner would obey is written as an escape."""
+    plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_LONGEST])
+    return plain.replace("##", r"#\x23")
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def test_the_command(wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(data) == {"schema", "wheel", "here"}
     assert set(data["wheel"]) == {
         "name", "path", "size", "sha256", "known", "metadata", "files", "extensions", "sass", "faults",
-        "contradictions", "serves",
+        "contradictions", "serves", "dangers", "installs", "counts",
     }  # fmt: skip
     assert data["wheel"]["serves"]["targets"]["t4"]["rule"] == "arch"
     assert data["wheel"]["serves"]["cells"]["count"] > 0

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
+from matrix.shown import shown
+
 _EVERY_S = 0.1
 _BAR = 24
 
@@ -19,6 +21,7 @@ class ProgressLine:
     """
 
     def __init__(self, name: str, stream: TextIO | None = None) -> None:
+        name = shown(name)
         self._name = name if len(name) < 40 else f"{name[:36]}..."  # noqa: PLR2004 - the bar has to fit beside it
         self._stream = stream or sys.stderr
         self._shown = self._stream.isatty()

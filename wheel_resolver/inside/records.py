@@ -23,7 +23,7 @@ from wheel_resolver.fetching.fetch import cache_folder
 from wheel_resolver.files import write_atomic
 
 #: Another number makes every wheel be looked into anew: it moves when an inspection sees more.
-_SCHEMA = 1
+_SCHEMA = 2
 _SUFFIX = ".inspection"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from matrix import Project, load_project, tree
 from matrix.cli import Parser, say, tell, tell_json
+from matrix.difference import difference
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, UsageError
 from matrix.seal import broken_seal
@@ -72,7 +72,12 @@ def main(argv: Sequence[str]) -> int:
         report = _report(path, lock, changed=changed, written=changed and not options.check)
         tell_json(report | ({} if moved is None else {"upstream": moved.rows}))
     else:
-        said = _difference(before, after, display_name(path)) if options.check and changed else _summary(lock)
+        name = display_name(path)
+        said = (
+            difference(before, after, f"{name} (now)", f"{name} (would be)")
+            if options.check and changed
+            else _summary(lock)
+        )
         tell(said + (f"\n\nupstream:\n{moved.text}" if moved else ""))
     if options.check and changed:
         if fault := broken_seal(before):
@@ -171,13 +176,6 @@ def _text(path: Path) -> str:
 
 def _compute(wheel: Wheel) -> str:
     return fetch_unpinned(wheel.url, wheel.filename)
-
-
-def _difference(before: str, after: str, name: str) -> str:
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), f"{name} (now)", f"{name} (would be)"
-    )
-    return "".join(lines).rstrip("\n")
 
 
 def _report(path: Path, lock: Lock, *, changed: bool, written: bool) -> dict[str, object]:

@@ -119,7 +119,7 @@ def to_json(before: Catalogue, now: Catalogue, changes: Sequence[Change]) -> dic
                 "kind": change.kind,
                 "attention": change.attention,
                 "subject": change.subject,
-                "text": change.text,
+                "text": shown(change.text),  # a workflow writes it into a pull request
                 "command": change.command,
                 "cells": [cell_to_json(cell) for cell in change.cells],
             }
