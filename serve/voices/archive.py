@@ -52,7 +52,7 @@ class _Row(_Line):
     id: _Id
     owner: str = Field(min_length=1, max_length=200)
     name: str
-    language: str = Field(pattern=r"^[a-z_]{1,40}$")
+    language: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     transcript: str | None = Field(max_length=10_000)
     consent: str = Field(max_length=10_000)
     created: int = Field(ge=0, lt=2**62)

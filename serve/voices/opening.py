@@ -175,14 +175,14 @@ class _Sweep:
 
     def _part_with(self, rows: Rows, unknown: list[_Found]) -> None:
         """Put what the database does not know into quarantine, and say what that means."""
-        strangers = [audio.file for audio in unknown if audio.file.exists()]
+        quarantine, newest, strangers, last = self._shelf.quarantine, 0.0, 0, rows.newest()
+        for file in (audio.file for audio in unknown if audio.file.exists()):
+            made_at = file.stat().st_mtime
+            if quarantine.take(file):
+                newest, strangers = max(newest, made_at), strangers + 1
+                log.info("%s is in quarantine", file.stem)
         if not strangers:
             return
-        newest, last = max(file.stat().st_mtime for file in strangers), rows.newest()
-        quarantine = self._shelf.quarantine
-        for file in strangers:
-            quarantine.take(file)
-            log.info("%s is in quarantine", file.stem)
         sync_folder(quarantine.path)
         sync_folder(self._folder.samples)
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(newest))
@@ -197,7 +197,7 @@ class _Sweep:
             "%s does not know the audio of %s voices in %s, the newest of %s UTC: %s. Nothing is lost: it is in %s, and"
             " is kept for %s days (WW_QUARANTINE_DAYS). To have the voices back: stop the service, put the right"
             " database back and start it; or `python -m serve voices restore BACKUP`, or `... adopt`",
-            DATABASE, len(strangers), self._folder.samples, made, why, quarantine.path, quarantine.days,
+            DATABASE, strangers, self._folder.samples, made, why, quarantine.path, quarantine.days,
         )  # fmt: skip
 
     def _tell_strangers(self, found: list[_Found]) -> None:

@@ -7,6 +7,8 @@ removed a day later, if its time still seems to be over.
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import logging
 import os
 import time
@@ -78,14 +80,29 @@ class Quarantine:
         """Where the audio of a voice is, if it is here."""
         return self.path / f"{voice_id}.safetensors"
 
-    def take(self, file: Path) -> None:
-        """Put a file here, from now on."""
+    def take(self, file: Path) -> bool:
+        """Put a file here, from now on; False: one of this voice is here that differs, and both stay where they are."""
+        here = self.path / file.name
+        if here.exists():
+            if not filecmp.cmp(file, here, shallow=False):
+                log.warning("%s and %s are not the same: adopt or discard the latter, or move one away", file, here)
+                return False
+            file.unlink()
+            return True
         self._begin(file.stem)
-        file.rename(self.path / file.name)
+        file.rename(here)
+        return True
 
     def give(self, voice_id: str) -> None:
-        """Give the audio of a voice back to the others."""
-        self.find(voice_id).rename(self._folder.audio(voice_id))
+        """Give the audio of a voice back to the others.
+
+        Raises:
+            FileExistsError: there is audio of this voice already.
+        """
+        file = self._folder.audio(voice_id)
+        if file.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
+        self.find(voice_id).rename(file)
         self._forget(voice_id)
         sync_folder(self._folder.samples)
         sync_folder(self.path)

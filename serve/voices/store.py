@@ -176,7 +176,7 @@ def open_store(settings: Settings) -> VoiceStore | None:
     """
     folder = data_folder(settings)
     if folder is None:
-        log.info("no voices are kept: %s", why_no_folder())
+        log.log(logging.WARNING if DEFAULT_FOLDER.is_dir() else logging.INFO, "no voices are kept: %s", why_no_folder())
         return None
     return VoiceStore(folder, quota_of(settings), settings.quarantine_days)
 

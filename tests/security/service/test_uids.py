@@ -26,7 +26,11 @@ DOES = """
 import json, os, sys
 
 sys.path.insert(0, sys.argv[1])
+from pathlib import Path
 from serve.errors import ServiceError, StartError
+from serve.settings import read_settings
+from serve.voices import store as store_module
+from serve.voices.store import open_store, why_no_folder
 from tests.security.service.stores import names, opened, voice_of
 
 # Only now: the interpreter may lie where nobody else may look.
@@ -38,7 +42,13 @@ assert os.geteuid() == uid and not os.access("/etc/shadow", os.R_OK)
 os.umask(0o022)
 said = {}
 try:
-    store = opened(sys.argv[2])
+    if sys.argv[4:] == ["why"]:
+        store_module.DEFAULT_FOLDER = Path(sys.argv[2])
+        assert open_store(read_settings()) is None
+        said["why"] = why_no_folder()
+        sys.argv[4:] = []
+    else:
+        store = opened(sys.argv[2])
     for step in sys.argv[4:]:
         what, _, name = step.partition(":")
         try:
@@ -110,6 +120,11 @@ def test_a_user_of_another_group_may_not_and_is_told(shared):
     said = run_as(OTHERS[0], shared, "add:b", gid=OTHERS[0])["start"]
     assert f"was written by uid {IMAGE_USER} (group 0, mode 2770), and this process is uid {OTHERS[0]}" in said
     assert "remedy: " in said
+
+
+@needs_root
+def test_a_default_folder_that_another_user_owns_is_told_where_voices_are_asked_for(shared):
+    assert f"was written by uid {IMAGE_USER}" in run_as(OTHERS[0], shared, "why", gid=OTHERS[0])["why"]
 
 
 @needs_root

@@ -444,6 +444,28 @@ def test_a_link_in_quarantine_is_not_followed(folder, tmp_path):
     assert adopted(folder)[1].strip() == "nothing is in quarantine"
 
 
+def test_two_files_of_one_voice_are_both_kept(folder, caplog):
+    store = opened(folder)
+    info = store.add(voice_of("a"), "anna")
+    file = folder / "voices" / f"{info.id}.safetensors"
+    content = file.read_bytes()
+    empty_database(folder)
+    opened(folder)
+    file.write_bytes(content)  # the same once more
+    opened(folder)
+    assert not file.exists()
+    file.write_bytes(content[:-4] + b"\0\0\0\0")
+    opened(folder)
+    assert "are not the same" in caplog.text
+    assert (folder / "quarantine" / file.name).read_bytes() == content
+    status, _, err = adopted(folder, info.id, "--owner", "anonymous")
+    assert status == 1
+    assert "File exists" in err
+    file.unlink()
+    assert adopted(folder, info.id, "--owner", "anonymous")[0] == 0
+    assert names(opened(folder), "anonymous") == ["a"]
+
+
 def test_what_is_discarded_does_not_come_back(folder):
     store = opened(folder)
     info = store.add(voice_of("a"), "anna")
