@@ -28,8 +28,8 @@ TIERS = ("default", "extra", "source")
 #: What the names of generated targets of the build graph begin with (``images.graph``).
 GENERATED = ("stack", "builder", "toolkit")
 TARGET = Text(
-    f"a name of a target: a-z, 0-9, '_', '-', at most 63 characters, none of {', '.join(TIERS)}, and none that begins with"
-    f" {', '.join(f'{kind}-' for kind in GENERATED)}: the build graph has these names, and no dots",
+    f"a name of a target: a-z, 0-9, '_', '-', at most 63 characters, none of {', '.join(TIERS)}, and none that begins"
+    f" with {', '.join(f'{kind}-' for kind in GENERATED)}: the build graph has these names, and no dots",
     exactly(rf"(?!(?:{'|'.join(TIERS)})$)(?!(?:{'|'.join(GENERATED)})-)[a-z0-9][a-z0-9_-]{{0,62}}"),
     remedy="rename the target, such as t4 or a10g-cu128; matrix/lock.yaml follows with `make lock`",
 )
