@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, workspace: Workspace) -> int:
     end_as_ctrl_c()
     out = Path(os.path.normpath(workspace.writable(args.out or workspace.root / "out").absolute()))
     for name in (REPORT, CLONE, VOICE):
-        tree.exists(out / name)  # a link there is refused before an hour's build, not after it
+        tree.exists(out / name)  # a link there is refused before the build, not after it
     stale = lock_verb.stale(workspace)
     if stale:
         raise DataError(f"the committed locks are not fresh: {', '.join(stale)}", remedy="make lock")

@@ -79,11 +79,12 @@ def opened(root: Path, **environment: str) -> Iterator[Checkout]:
     with subprocess.Popen(
         command, cwd=root, env=env | environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield Checkout(root, process)
-        assert process.stdin is not None
-        process.stdin.close()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield Checkout(root, process)
+        finally:
+            process.kill()
 
 
 def files_below(folder: Path) -> set[Path]:
