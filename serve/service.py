@@ -148,7 +148,10 @@ class Service:
             raise RuntimeError("admitted before the model is loaded")
         began, made = time.monotonic(), 0
         random = running.facts.weights == "random"
-        wish = Wish(client, seed, stream, began + self.settings.deadline_s, may_run_away=random)
+        # Where there are keys, a client is one; without them all callers are one owner.
+        keyed = self.settings.api_keys is not None or self.settings.api_keys_file is not None
+        owner = client if keyed else ""
+        wish = Wish(client, seed, stream, began + self.settings.deadline_s, may_run_away=random, owner=owner)
         async with aclosing(speak(running.scheduler, running.prompts, utterance, wish)) as parts:
             async for samples in parts:
                 if not made:
