@@ -62,7 +62,7 @@ def _spans(pages: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _seal(pages: bytearray, start: int, end: int) -> None:
-    """Make a page's checksum fit: Ogg's CRC-32 is zlib's polynomial, with the bits mirrored, from 0 and not inverted."""
+    """Make a page's checksum fit: Ogg's CRC-32 is zlib's polynomial with the bits mirrored, from 0, not inverted."""
     struct.pack_into("<I", pages, start + _CHECKSUM, 0)
     mirrored = zlib.crc32(pages[start:end].translate(_MIRROR), 0xFFFFFFFF) ^ 0xFFFFFFFF
     struct.pack_into("<I", pages, start + _CHECKSUM, int(f"{mirrored:032b}"[::-1], 2))
