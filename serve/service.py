@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.api.metrics import Metrics
 from serve.checkpoint import download, model_name
+from serve.digests import check_digests, check_sizes
 from serve.errors import ServiceError, StartError
 from serve.image import Image
 from serve.settings import Settings
@@ -222,6 +223,10 @@ class Service:
         if folder is None:
             state.begin("download")
             folder = download(model_name(settings, self.image))
+        check_sizes(folder)
+        if settings.verify_weights:
+            state.begin("verify")
+            check_digests(folder)
         state.begin("import")
         from serve.engines import attention, dtypes, engine, probe  # noqa: PLC0415 - see above: torch comes with them
 

@@ -22,6 +22,7 @@ VERBS: Mapping[str, Verb] = {
     "client": Verb("serve.verbs.client:main", "ask a service from the shell, and write what it answers to a file"),
     "config": Verb("serve.verbs.config:main", "print the settings in force, and where each came from"),
     "download": Verb("serve.verbs.download:main", "fetch a model, so that the service starts without a network"),
+    "verify": Verb("serve.verbs.verify:main", "compare a checkpoint with the digests that `download` wrote beside it"),
 }
 
 
