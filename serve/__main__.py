@@ -18,8 +18,11 @@ def main() -> int:
     if arguments and arguments[0] in VERBS:
         return run_verb(arguments[0], arguments[1:])
     # Only now: the client's verb needs none of the service's packages.
-    from serve.settings import table  # noqa: PLC0415
     from serve.start import start  # noqa: PLC0415
+
+    if not arguments:
+        return start()
+    from serve.settings import table  # noqa: PLC0415
 
     rows = "\n".join(f"  {name:<20} {default:<10} {meaning}" for name, default, meaning in table())
     verbs = "\n".join(f"  {name:<20} {verb.meaning}" for name, verb in VERBS.items())

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
 import json
 import logging
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve.digests import FILE, PATTERNS, RECORD, Digest, compare, digest_of, read_digests, write_digests
 from serve.errors import NetworkError, SettingsError
+from serve.hub_files import HubFile, listed, progress
 from serve.ownership import let_in, refusal
 
 log = logging.getLogger(__name__)
 
-RECORD = "wheelwright-download.json"
-"""In a folder that `fetch` filled: ``{"schema", "model", "commit", "complete", "files"}``."""
-# What the service reads. A repository also holds a README with pictures, and sometimes the weights in other formats.
-PATTERNS = ("*.json", "merges.txt", "*.safetensors")
 NEEDED = ("config.json", "generation_config.json", "speech_tokenizer/config.json")
 WEIGHTS = ("model.safetensors", "speech_tokenizer/model.safetensors")
-PROGRESS_S = 10.0
-"""Seconds between two lines of progress in a log."""
 GO_ON = "run it again: it goes on where it stopped"
 ELSEWHERE = (
     "set WW_MODEL_DIR to a folder that holds a Qwen3-TTS Base checkpoint (`python -m serve.tiny DIR` writes a test one)"
@@ -46,23 +38,14 @@ class Fetched:
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file as the hub lists it; size and sha256 where it says them (sha256: of large files)."""
-
-    name: str
-    size: int | None
-    blob: str | None
-    sha256: str | None
-
-
-def fetch(model_id: str, revision: str | None = None, folder: Path | None = None) -> Fetched:
-    """Fetch a model, unless all of it is there.
+def fetch(model_id: str, revision: str | None = None, folder: Path | None = None, *, check: bool = False) -> Fetched:
+    """Fetch a model, unless all of it is there; write the digests of its files.
 
     Args:
         model_id: ``owner/name`` on the hub.
         revision: branch, tag or commit; None for ``main``.
         folder: where to; None for the hub's own cache (``HF_HOME``), which answers when the hub cannot.
+        check: read all that was there before, too, and fetch again what is not what its digest says.
 
     Raises:
         SettingsError: the hub has no such model or revision, or the folder holds something else.
@@ -75,17 +58,21 @@ def fetch(model_id: str, revision: str | None = None, folder: Path | None = None
         _refuse_foreign(folder, model_id)
     try:
         try:
-            commit, files = _listed(model_id, revision or "main")
+            commit, files = listed(model_id, revision or "main")
         except OSError as error:
             if folder is not None:
                 raise
             return _cached(model_id, revision, error)
-        with _progress(model_id, files, folder):
+        with progress(model_id, files, folder):
             if folder is None:
                 # By name, not by commit: so the cache learns what the name stands for, and answers it offline.
-                path = huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=[*PATTERNS])
-                return _whole(Path(path), model_id)
-            return _into(folder, model_id, commit, files)
+                path = Path(huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=[*PATTERNS]))
+                if check and _drop_damaged(path):
+                    huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=[*PATTERNS])
+                whole = _whole(path, model_id)
+                _keep_digests(path, files)
+                return whole
+            return _into(folder, model_id, commit, files, check=check)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         what = f"{model_id}{f' at {revision}' if revision else ''} is not on the hub, or not for you: {_reason(error)}"
         raise SettingsError(what, remedy="check the name; a private model needs HF_TOKEN") from error
@@ -106,22 +93,40 @@ def unfinished(folder: Path) -> str | None:
     return f"the download of {record.get('model')} into it was not finished"
 
 
-def _into(folder: Path, model_id: str, commit: str, files: Sequence[_File]) -> Fetched:
+def cached(model_id: str) -> Path:
+    """The folder of a model in the hub's cache, whole or not.
+
+    Raises:
+        SettingsError: it is not there.
+    """
+    import huggingface_hub  # noqa: PLC0415
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    try:
+        return Path(huggingface_hub.snapshot_download(model_id, local_files_only=True))
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
+        remedy = "name its folder, set WW_MODEL_DIR, or fetch it with `python -m serve download`"
+        raise SettingsError(f"{model_id} is not in the hub's cache here", remedy=remedy) from error
+
+
+def _into(folder: Path, model_id: str, commit: str, files: Sequence[HubFile], *, check: bool) -> Fetched:
     """Fill a folder; its record says ``complete`` only when every file is there and is what the hub announced."""
     import huggingface_hub  # noqa: PLC0415
 
     before = _read_record(folder) or {}
     names = [file.name for file in files]
-    if before.get("complete") is not True or before.get("commit") != commit:
+    fresh = before.get("complete") is not True or before.get("commit") != commit
+    if fresh or (check and _drop_damaged(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         stale = set(before.get("files", ())) - set(names)
         _write_record(folder, model_id, commit, [*names, *sorted(stale)], complete=False)
         huggingface_hub.snapshot_download(model_id, revision=commit, local_dir=folder, allow_patterns=[*PATTERNS])
         for name in stale:  # of the commit that was here before: a loader would take them for this one's
             (folder / name).unlink(missing_ok=True)
-        for file in files:
-            _verify(folder, file)
+        (folder / FILE).unlink(missing_ok=True)
+        _keep_digests(folder, files)
         _write_record(folder, model_id, commit, names, complete=not lacking(folder))
+    _keep_digests(folder, files)
     return _whole(folder, model_id, commit)
 
 
@@ -169,31 +174,48 @@ def _shards(index: Path, name: str) -> list[str]:
     return sorted(str(Path(name).parent / shard) for shard in shards)
 
 
-def _listed(model_id: str, revision: str) -> tuple[str, list[_File]]:
-    """The commit that the revision stands for now, and its files that the service reads."""
-    import huggingface_hub  # noqa: PLC0415
+def _keep_digests(folder: Path, files: Sequence[HubFile]) -> None:
+    """Write the digests of what was fetched, unless they are there, or the folder is for reading only.
 
-    info = huggingface_hub.HfApi().model_info(model_id, revision=revision, files_metadata=True)
-    if info.sha is None:
-        raise OSError("the hub does not say which commit it has")
-    found = [
-        _File(entry.rfilename, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
-        for entry in info.siblings or ()
-        if any(fnmatch.fnmatch(entry.rfilename, pattern) for pattern in PATTERNS)
-    ]
-    return info.sha, found
+    Raises:
+        NetworkError: a file is not what the hub announced.
+    """
+    if (folder / FILE).exists() or not os.access(folder, os.W_OK):
+        return
+    write_digests(folder, {file.name: _verified(folder, file) for file in files})
+    log.info("wrote the digests of %s files to %s", len(files), folder / FILE)
 
 
-def _verify(folder: Path, file: _File) -> None:
+def _verified(folder: Path, file: HubFile) -> Digest:
     """Compare a file with what the hub announced; one that differs is removed, so that the next run fetches it."""
     path = folder / file.name
-    if file.sha256 is None:
-        return
-    with path.open("rb") as content:
-        if hashlib.file_digest(content, "sha256").hexdigest() == file.sha256:
-            return
-    path.unlink()
-    raise NetworkError(f"{file.name} is not what the hub announced: its SHA-256 differs", remedy=GO_ON)
+    found = digest_of(path)
+    if file.sha256 not in {None, found.sha256}:
+        _drop(folder, file.name)
+        raise NetworkError(f"{file.name} is not what the hub announced: its SHA-256 differs", remedy=GO_ON)
+    if file.size not in {None, found.size}:
+        _drop(folder, file.name)
+        raise NetworkError(f"{file.name} is not what the hub announced: {found.size} bytes", remedy=GO_ON)
+    return found
+
+
+def _drop_damaged(folder: Path) -> bool:
+    """Remove the files that are not what their digests say; whether there were some, or files are missing."""
+    wrong = [
+        (name, what) for name, what in compare(folder, read_digests(folder) or {}) if what in {"differs", "missing"}
+    ]
+    for name, what in wrong:
+        log.warning("%s: %s %s, so it is fetched again", folder, name, what)
+        _drop(folder, name)
+    return bool(wrong)
+
+
+def _drop(folder: Path, name: str) -> None:
+    """Remove a file; of the hub's cache (``snapshots/COMMIT/name`` -> ``blobs/DIGEST``) what it is a link to, too."""
+    real, blobs = (folder / name).resolve(), folder.resolve().parent.parent / "blobs"
+    (folder / name).unlink(missing_ok=True)
+    if folder.resolve().parent.name == "snapshots" and real.parent == blobs:
+        real.unlink(missing_ok=True)
 
 
 def _refuse_foreign(folder: Path, model_id: str) -> None:
@@ -222,49 +244,6 @@ def _write_record(folder: Path, model_id: str, commit: str, files: Sequence[str]
     new = folder / f"{RECORD}.new"
     new.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     new.replace(folder / RECORD)
-
-
-@contextmanager
-def _progress(model_id: str, files: Sequence[_File], folder: Path | None) -> Iterator[None]:
-    """Say every few seconds how far it is, from a thread of its own; the hub's bars are for terminals."""
-    done = threading.Event()
-    total = sum(file.size or 0 for file in files)
-
-    def watch() -> None:
-        before, at = _on_disk(model_id, files, folder), time.monotonic()
-        while not done.wait(PROGRESS_S):
-            have, now = _on_disk(model_id, files, folder), time.monotonic()
-            part = f" of {total / 1e9:.2f} GB ({100 * min(have, total) // total} %)" if total else " GB"
-            log.info("fetching %s: %.2f%s, %.1f MB/s", model_id, have / 1e9, part, (have - before) / (now - at) / 1e6)
-            before, at = have, now
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _on_disk(model_id: str, files: Sequence[_File], folder: Path | None) -> int:
-    """Bytes of the files that are here, unfinished ones included."""
-    from huggingface_hub import constants  # noqa: PLC0415
-    from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415
-
-    if folder is not None:
-        unfinished_files = [*(folder / ".cache/huggingface/download").rglob("*.incomplete")]
-        return sum(_size(path) for path in [*(folder / file.name for file in files), *unfinished_files])
-    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model_id, repo_type="model") / "blobs"
-    names = [name for file in files if (name := file.sha256 or file.blob)]
-    return sum(_size(blobs / name) + _size(blobs / f"{name}.incomplete") for name in names)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _reason(error: Exception) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from serve.image import Image
+if TYPE_CHECKING:  # what reads for the service writes the same lines, and stays small
+    from serve.image import Image
 
 LineFormat = Literal["json", "text"]
 FIELDS = "ww_fields"
@@ -77,9 +79,15 @@ def log_defect(log: logging.Logger, what: str, error: Exception) -> None:
     log.debug("%s", what, exc_info=error)
 
 
-def configure_logs(level: str, form: LineFormat = "text") -> None:
-    """Send everything, Python's warnings and uvicorn's messages included, through one handler."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure_logs(level: str, form: LineFormat = "text", stream: TextIO | None = None) -> None:
+    """Send everything, Python's warnings and uvicorn's messages included, through one handler.
+
+    Args:
+        level: the least that is logged.
+        form: of a line.
+        stream: where to; None for stderr.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLine() if form == "json" else OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -88,3 +96,15 @@ def configure_logs(level: str, form: LineFormat = "text") -> None:
     # On each start qwen-tts reports, as information, that its config classes were built with defaults on the way.
     for chatty in ("qwen_tts", "httpx", "urllib3", "filelock", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def log_uncaught() -> None:
+    """Have what nobody catches logged, as one line each, where Python would print it as many."""
+    log = logging.getLogger(__name__)
+
+    def say(what: str, error: BaseException | None) -> None:
+        log.critical("%s: %s", what, type(error).__name__, exc_info=error)
+
+    sys.excepthook = lambda _kind, error, _trace: say("a defect", error)
+    threading.excepthook = lambda hook: say("a defect in a thread", hook.exc_value)
+    sys.unraisablehook = lambda hook: say("a defect that nobody could be told of", hook.exc_value)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.api.metrics import Metrics
 from serve.checkpoint import download, model_name
+from serve.digests import check_digests, check_sizes
 from serve.errors import ServiceError, StartError
 from serve.image import Image
 from serve.settings import Settings
@@ -148,7 +149,10 @@ class Service:
             raise RuntimeError("admitted before the model is loaded")
         began, made = time.monotonic(), 0
         random = running.facts.weights == "random"
-        wish = Wish(client, seed, stream, began + self.settings.deadline_s, may_run_away=random)
+        # Where there are keys, a client is one; without them all callers are one owner.
+        keyed = self.settings.api_keys is not None or self.settings.api_keys_file is not None
+        owner = client if keyed else ""
+        wish = Wish(client, seed, stream, began + self.settings.deadline_s, may_run_away=random, owner=owner)
         async with aclosing(speak(running.scheduler, running.prompts, utterance, wish)) as parts:
             async for samples in parts:
                 if not made:
@@ -219,6 +223,10 @@ class Service:
         if folder is None:
             state.begin("download")
             folder = download(model_name(settings, self.image))
+        check_sizes(folder)
+        if settings.verify_weights:
+            state.begin("verify")
+            check_digests(folder)
         state.begin("import")
         from serve.engines import attention, dtypes, engine, probe  # noqa: PLC0415 - see above: torch comes with them
 

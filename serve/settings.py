@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     port: int = _setting("PORT", 8000, "port to listen on", ge=1, le=65535)
     model_id: str | None = _setting("MODEL_ID", None, "Hugging Face id; unset: the one of image.json")
     model_dir: Path | None = _setting("MODEL_DIR", None, "folder of a checkpoint; needs no network")
+    verify_weights: bool = _setting(
+        "VERIFY_WEIGHTS", False, "at the start, compare all bytes of the checkpoint with its SHA256SUMS"
+    )
     attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = _setting(
         "ATTENTION", "auto", "attention; a forced one that cannot run stops the start"
     )

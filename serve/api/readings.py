@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from serve.errors import ServiceError
 from serve.state import STATUSES
+from serve.supervisor import stray_lines
 
 if TYPE_CHECKING:
     from serve.service import Service
@@ -60,6 +61,12 @@ def readings(service: Service) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "wheelwright_requests_running_limit", "Requests that may run or wait.", service.settings.max_waiting
     )
+    stray = CounterMetricFamily(
+        "wheelwright_stray_lines", "Lines that libraries wrote to stdout or stderr by themselves.", labels=["result"]
+    )
+    for result, count in zip(("logged", "dropped"), stray_lines(), strict=True):
+        stray.add_metric([result], count)
+    yield stray
     yield InfoMetricFamily("wheelwright_build", "What runs: image and versions.", build_labels(service))
     if service.running is not None:
         plan, facts = service.running.plan, service.running.facts

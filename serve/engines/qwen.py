@@ -24,7 +24,7 @@ from serve.engines.engine import (
 from serve.engines.kept_out import find_kept_out
 from serve.engines.qwen_load import Loaded, load_checkpoint
 from serve.engines.qwen_run import Codec, Run, StopRunError
-from serve.errors import StartError, one_line
+from serve.errors import SettingsError, one_line
 from serve.image import Attention
 from serve.speech.audio import Samples, Sound
 from serve.speech.languages import AUTO
@@ -37,6 +37,8 @@ MOST_BATCH = 64
 FOR_SEQUENCES = 0.6
 # A reference of 30 s, 500 characters and a minute of speech, in positions of the talker.
 POSITIONS = 375 + 500 + 750
+# What torch says when logits are not finite.
+NO_PROBABILITY = "probability tensor contains either"
 NOT_LOADED = "the engine is used before it is loaded"
 
 
@@ -76,18 +78,20 @@ class QwenEngine:
         """Clone a second of noise; see `serve.engines.engine.Engine.warm`.
 
         Raises:
-            StartError: the result is not finite.
+            SettingsError: the result is not finite, or a value on the way was not.
         """
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, WARM_RATE).astype(np.float32)
         prompt = self.prompt(Sound(noise, WARM_RATE, ""), "noise")
         for stream in (False, True):
             made: list[Samples] = []
-            self.run([Piece("Warm.", AUTO, prompt, WARM_FRAMES, stream)], 0, _keep(made))
+            try:
+                self.run([Piece("Warm.", AUTO, prompt, WARM_FRAMES, stream)], 0, _keep(made))
+            except RuntimeError as error:
+                if NO_PROBABILITY not in str(error):
+                    raise
+                raise _not_finite() from error
             if not all(np.isfinite(samples).all() for samples in made):
-                raise StartError(
-                    "the first sound that the model made is not finite: its weights or its dtype are at fault",
-                    remedy="set WW_DTYPE=float32; if it stays, fetch the checkpoint again",
-                )
+                raise _not_finite()
 
     def prompt(self, sound: Sound, text: str | None) -> Prompt:
         """Encode a reference: its codes and its speaker embedding; see `serve.engines.engine.Engine.prompt`."""
@@ -195,6 +199,13 @@ class QwenEngine:
         for special in self._specials:
             text = text.replace(special, f"{special[0]} {special[1:]}")
         return text
+
+
+def _not_finite() -> SettingsError:
+    return SettingsError(
+        "the first sound that the model made is not finite: its weights or its dtype are at fault",
+        remedy="set WW_DTYPE=float32; if it stays, fetch the checkpoint again (`python -m serve verify` compares it)",
+    )
 
 
 def _keep(made: list[Samples]) -> Deliver:

@@ -16,6 +16,7 @@ import torch
 
 from serve.checkpoint import read_json, weights_of
 from serve.engines.engine import LoadedAttention, LoadPlan, Weights
+from serve.engines.finite import check_finite
 from serve.engines.loaded import check_before, codec_attention, read_attentions
 from serve.engines.precision import apply_dtypes, torch_dtype
 from serve.engines.qwen_package import (
@@ -46,7 +47,8 @@ def load_checkpoint(plan: LoadPlan) -> Loaded:
     """Load every part on the planned device.
 
     Raises:
-        SettingsError: the folder holds no such checkpoint, or files of it are missing or broken.
+        SettingsError: the folder holds no such checkpoint, or files of it are missing or broken, or hold what are no
+            finite numbers.
         HostError: it does not fit into the memory, or the attention that was decided cannot be had.
     """
     config = read_json(plan.folder / "config.json")
@@ -60,9 +62,12 @@ def load_checkpoint(plan: LoadPlan) -> Loaded:
     try:
         main = _load_main(plan)
         main.load_speech_tokenizer(_load_codec(plan))
+        check_finite({plan.folder: main, plan.folder / "speech_tokenizer": main.speech_tokenizer.model})
         # The released config.json makes transformers take it for a Mistral tokenizer and advise a fix that would
         # break it: False says that the question is settled.
         tokenizer = Qwen2TokenizerFast.from_pretrained(plan.folder, fix_mistral_regex=False)
+    except SettingsError:
+        raise
     except torch.OutOfMemoryError as error:
         reason = one_line(error)
         raise HostError(f"the model does not fit: {reason}", remedy="free memory, or use the 0.6B model") from error

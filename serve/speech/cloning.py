@@ -53,6 +53,7 @@ class Wish:
         stream: sound while it is made.
         deadline: ``time.monotonic`` after which nobody waits any more.
         may_run_away: the model does not know when to stop (random weights): reaching the cap is no fault.
+        owner: whose encoded voices are used and kept; "" for those of everyone.
     """
 
     client: str
@@ -60,6 +61,7 @@ class Wish:
     stream: bool
     deadline: float
     may_run_away: bool = False
+    owner: str = ""
 
 
 async def speak(
@@ -78,7 +80,7 @@ async def speak(
     # A line of dashes is no speech: the model would make noise of it until it is cut off, and all of the text with it.
     said = [part for part in split_parts(utterance.text, utterance.language) if can_be_spoken(part.text)]
     reference = utterance.reference
-    prompt = await _in_time(prompts.get(reference.sound, reference.text), wish)
+    prompt = await _in_time(prompts.get(wish.owner, reference.sound, reference.text), wish)
     takes = [
         Take(
             Piece(part.text, utterance.language, prompt, frame_cap(part.text), wish.stream),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -23,7 +24,7 @@ import numpy as np
 import soundfile
 
 from serve.speech.audio import OUTPUT_RATE, Samples, encode_wav, to_int16
-from serve.speech.ogg import trim_end
+from serve.speech.ogg import renumber, trim_end
 
 Format = Literal["wav", "mp3", "opus", "flac", "pcm"]
 MEDIA_TYPES: Mapping[Format, str] = {
@@ -46,6 +47,8 @@ _PAGE_MS, _WHOLE_PAGE_MS = 50.0, 1000.0
 # Samples of one packet of opus, and how much later than it went in a sample comes out of libopus.
 _PACKET, _LOOK_AHEAD = 480, 156
 _GRANULES = 48_000 // OUTPUT_RATE
+# What a stream of opus is numbered by: the model's first frame, which is the least that is written at once.
+_BEGINNING = 1920
 
 
 class Encoder(Protocol):
@@ -172,23 +175,29 @@ class _Opus(_Sndfile):
     last samples a second time where one packet is not enough. libopus garbles up to 8 ms of sound at such a change of
     length. So silence is added until what is left is one whole packet, look-ahead included, and cut off again by the
     position of the last page.
+
+    libsndfile draws the stream's serial number at random, so the same sound would never be the same bytes twice: here
+    it is a digest of the sound's beginning, which also tells the streams apart that somebody joins to a chain.
     """
 
     def __init__(self, page_ms: float) -> None:
         super().__init__(_OPUS)
         self._written = 0
+        self._serial: int | None = None
         latency = soundfile._ffi.new("double *", page_ms)  # noqa: SLF001 - soundfile passes no commands on
         size = soundfile._ffi.sizeof("double")  # noqa: SLF001
         soundfile._snd.sf_command(self._file._file, _SET_PAGE_LATENCY, latency, size)  # noqa: SLF001
 
     def write(self, samples: Samples) -> bytes:
+        if self._serial is None:
+            self._serial = zlib.crc32(to_int16(samples[:_BEGINNING]).tobytes())
         self._written += samples.size
-        return super().write(samples)
+        return renumber(super().write(samples), self._serial)
 
     def close(self) -> bytes:
         surplus = (_PACKET - _LOOK_AHEAD - self._written) % _PACKET
         self._file.write(np.zeros(surplus, np.int16))
-        return trim_end(super().close(), surplus * _GRANULES)
+        return renumber(trim_end(super().close(), surplus * _GRANULES), self._serial or 0)
 
 
 _OPTIONS: Mapping[Format, Mapping[str, Any]] = {"mp3": _MP3, "flac": _FLAC}

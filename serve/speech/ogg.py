@@ -1,14 +1,33 @@
-"""The end of an Ogg stream: how much of its last packet is sound."""
+"""The pages of an Ogg stream: their serial number, and how much of the last packet is sound."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
-# Of a page's head (RFC 3533, section 6): where its granule position, its checksum and its number of segments are.
-_GRANULE, _CHECKSUM, _SEGMENTS = 6, 22, 26
+# Of a page's head (RFC 3533, section 6): where its granule position, its stream's serial number, its checksum and its
+# number of segments are.
+_GRANULE, _SERIAL, _CHECKSUM, _SEGMENTS = 6, 14, 22, 26
 _HEAD = 27
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def renumber(pages: bytes, serial: int) -> bytes:
+    """The same pages, of a stream with this serial number.
+
+    Args:
+        pages: whole pages of one stream.
+        serial: 32 bits, the same for all pages of a stream.
+
+    Raises:
+        ValueError: these are no whole pages.
+    """
+    made = bytearray(pages)
+    for start, end in _spans(pages):
+        struct.pack_into("<I", made, start + _SERIAL, serial)
+        _seal(made, start, end)
+    return bytes(made)
 
 
 def trim_end(pages: bytes, surplus: int) -> bytes:
@@ -21,21 +40,29 @@ def trim_end(pages: bytes, surplus: int) -> bytes:
     Raises:
         ValueError: these are no whole pages.
     """
-    start = at = 0
+    made, (start, end) = bytearray(pages), (0, 0)
+    for start, end in _spans(pages):  # noqa: B007 - the last one is meant
+        pass
+    (position,) = struct.unpack_from("<q", made, start + _GRANULE)
+    struct.pack_into("<q", made, start + _GRANULE, position - surplus)
+    _seal(made, start, end)
+    return bytes(made)
+
+
+def _spans(pages: bytes) -> Iterator[tuple[int, int]]:
+    """Where each page begins and ends."""
+    at = 0
     while at < len(pages):
-        if pages[at : at + 4] != b"OggS":
+        segments = at + _HEAD + pages[at + _SEGMENTS] if len(pages) - at >= _HEAD else len(pages) + 1
+        end = segments + sum(pages[at + _HEAD : segments])
+        if pages[at : at + 4] != b"OggS" or end > len(pages):
             raise ValueError(f"no page of Ogg begins at byte {at} of {len(pages)}")
-        start, segments = at, pages[at + _SEGMENTS]
-        at += _HEAD + segments + sum(pages[at + _HEAD : at + _HEAD + segments])
-    page = bytearray(pages[start:])
-    (position,) = struct.unpack_from("<q", page, _GRANULE)
-    struct.pack_into("<q", page, _GRANULE, position - surplus)
-    struct.pack_into("<I", page, _CHECKSUM, 0)
-    struct.pack_into("<I", page, _CHECKSUM, _checksum(page))
-    return pages[:start] + bytes(page)
+        yield at, end
+        at = end
 
 
-def _checksum(page: bytearray) -> int:
-    """Ogg's CRC-32: zlib's polynomial, with the bits the other way round, from 0 and not inverted."""
-    mirrored = zlib.crc32(page.translate(_MIRROR), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{mirrored:032b}"[::-1], 2)
+def _seal(pages: bytearray, start: int, end: int) -> None:
+    """Make a page's checksum fit: Ogg's CRC-32 is zlib's polynomial with the bits mirrored, from 0, not inverted."""
+    struct.pack_into("<I", pages, start + _CHECKSUM, 0)
+    mirrored = zlib.crc32(pages[start:end].translate(_MIRROR), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    struct.pack_into("<I", pages, start + _CHECKSUM, int(f"{mirrored:032b}"[::-1], 2))

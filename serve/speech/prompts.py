@@ -1,4 +1,8 @@
-"""Voices that were encoded before: encoding one takes seconds on a small GPU, and most callers use few."""
+"""Voices that were encoded before: encoding one takes seconds on a small GPU, and most callers use few.
+
+Each owner finds only what was encoded for that owner: how long an answer takes, and the count of hits, would tell
+others whether a reference and its transcript had been used. The memory is one for all of them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from serve.speech.observer import Observer
 if TYPE_CHECKING:
     from serve.engines.engine import Prompt
 
-Key = tuple[str, str | None]
-"""The digest of the audio, and the transcript: None for the likeness alone."""
+Key = tuple[str, str, str | None]
+"""The owner, the digest of the audio, and the transcript: None for the likeness alone."""
 
 
 @dataclass(eq=False, slots=True)
@@ -40,13 +44,18 @@ class Prompts:
         self._coming: dict[Key, _Coming] = {}
         self._size = 0
 
-    async def get(self, sound: Sound, text: str | None) -> Prompt:
+    async def get(self, owner: str, sound: Sound, text: str | None) -> Prompt:
         """The prompt of a reference, encoded once however many ask at the same time, and not when all of them leave.
+
+        Args:
+            owner: whom it is encoded for.
+            sound: the voice.
+            text: what is said in it; None for the likeness alone.
 
         Raises:
             ServiceError: it cannot be encoded.
         """
-        key = (sound.digest, text)
+        key = (owner, sound.digest, text)
         kept = self._kept.get(key)
         self._observer.cache(hit=kept is not None)
         if kept is not None:
@@ -66,7 +75,7 @@ class Prompts:
                 coming.task.cancel()
 
     async def _make(self, key: Key, sound: Sound) -> Prompt:
-        prompt = await self._encode(sound, key[1])
+        prompt = await self._encode(sound, key[2])
         if prompt.size <= self._budget:
             self._kept[key] = prompt
             self._size += prompt.size

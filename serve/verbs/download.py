@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
     model = options.model or settings.model_id or (image.model if image else DEFAULT_MODEL)
-    fetched = fetch(model, options.revision, options.to or settings.model_dir)
+    fetched = fetch(model, options.revision, options.to or settings.model_dir, check=True)
     print(f"{model} {fetched.commit} {fetched.folder}")
     return 0
 
