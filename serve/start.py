@@ -9,7 +9,9 @@ from serve.checkpoint import check_model_dir
 from serve.errors import INTERRUPTED
 from serve.image import read_image
 from serve.logs import configure_logs, line_format
+from serve.memory import keep_memory_low
 from serve.settings import read_settings
+from serve.shortage import check_temporary_space, raise_descriptors
 
 
 def start() -> int:
@@ -26,6 +28,9 @@ def start() -> int:
     if settings.model_dir is not None:
         check_model_dir(settings.model_dir)
     configure_logs(settings.log_level, line_format(settings.log_format, image))
+    check_temporary_space()
+    raise_descriptors()
+    keep_memory_low()
     # Progress bars are redrawn in place, and a log has no place to redraw them in.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from serve.server import open_socket, serve  # noqa: PLC0415 - a wrong setting is said before a second of imports
