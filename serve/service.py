@@ -15,10 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 from serve.api.metrics import Metrics
 from serve.checkpoint import download, model_name
+from serve.connections import Connections, most_connections
 from serve.digests import check_digests, check_sizes
 from serve.errors import ServiceError, StartError
 from serve.image import Image
+from serve.memory import (
+    CONNECTION_COST,
+    EIGHTH,
+    MEASURED_BELOW,
+    Budget,
+    Unexplained,
+    give_back,
+    plan_budget,
+    read_memory,
+)
+from serve.pool import BODIES_AT_ONCE, Pool
 from serve.settings import Settings
+from serve.shortage import descriptor_limit, open_descriptors
 from serve.speech.audio import OUTPUT_RATE, Samples
 from serve.speech.cloning import Utterance, Wish, speak
 from serve.speech.observer import Observer
@@ -70,6 +83,12 @@ class Service:
         self.observer = observer or self.metrics
         self.state = State()
         self.running: Running | None = None
+        # Provisional, until the model is loaded and what is left is known.
+        memory = read_memory()
+        self.budget: Budget | None = None
+        self.pool = Pool(memory.left // EIGHTH, BODIES_AT_ONCE * settings.max_body_bytes)
+        self.descriptors = descriptor_limit()
+        self.connections = Connections(self._most_connections(memory.left // EIGHTH))
         self._admitted: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._watch: asyncio.Task[None] | None = None
@@ -247,6 +266,28 @@ class Service:
         chosen.warm()
         limits = Limits(min(facts.max_batch, settings.max_batch or facts.max_batch), settings.batch_window_ms / 1000)
         scheduler = Scheduler(chosen, self._thread, limits, self.observer, self._lose)
-        prompts = Prompts(scheduler.prompt, settings.prompt_cache_bytes, self.observer)
+        self.budget = budget = self._share_out(chosen, on_cpu=not device.gpus)
+        prompts = Prompts(scheduler.prompt, budget.cache, self.observer)
         self.running = Running(chosen, plan, facts, scheduler, prompts)
+        self.pool.total = budget.pool
+        self.connections.most = self._most_connections(budget.connections)
+        self.pool.unexplained = Unexplained(budget, lambda: self.pool.used)
+        log.info("memory: %s", budget.explain())
         log.info("ready after %.1f s (%s), with %s weights", state.ready(), state.phases(), facts.weights)
+
+    def _most_connections(self, memory: int) -> int:
+        others = open_descriptors() - len(self.connections) if hasattr(self, "connections") else open_descriptors()
+        return most_connections(self.descriptors, others, memory, CONNECTION_COST)
+
+    def _share_out(self, engine: Engine, *, on_cpu: bool) -> Budget:
+        """What the memory that is left now is for."""
+        settings = self.settings
+        give_back()
+        memory, work = read_memory(), None
+        if on_cpu and memory.left < MEASURED_BELOW:
+            # Half of little may be too little: let the engine do the most that one request needs of it.
+            from serve.engines.need import measure_need  # noqa: PLC0415 - as in _load_phases
+
+            work = measure_need(engine, settings.max_ref_s)
+            give_back()
+        return plan_budget(memory, spare=settings.memory_spare_bytes, cache=settings.prompt_cache_bytes, work=work)

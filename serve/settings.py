@@ -63,6 +63,13 @@ class Settings(BaseSettings):
     max_audio_mib: float = _setting("MAX_AUDIO_MIB", 10.0, "largest reference audio, MiB", gt=0, le=1024)
     min_ref_s: float = _setting("MIN_REF_S", 1.0, "shortest reference audio, seconds", gt=0, le=60)
     max_ref_s: float = _setting("MAX_REF_S", 30.0, "longest reference audio, seconds", gt=0, le=300)
+    # What callers may take of the host: time for a head, pace of a body, memory.
+    head_timeout_s: float = _setting(
+        "HEAD_TIMEOUT_S", 10.0, "seconds in which a request's head must come", gt=0, le=3600
+    )
+    body_grace_s: float = _setting("BODY_GRACE_S", 10.0, "seconds in which a body must keep its pace", gt=0, le=3600)
+    min_body_kib_s: float = _setting("MIN_BODY_KIB_S", 4.0, "least pace of a body, KiB a second", ge=0, le=2**20)
+    memory_spare_mib: float = _setting("MEMORY_SPARE_MIB", 16.0, "memory that requests leave free, MiB", ge=0, le=2**20)
     max_text_chars: int = _setting("MAX_TEXT_CHARS", 5000, "longest text, characters", ge=1, le=100_000)
     max_items: int = _setting("MAX_ITEMS", 32, "most items in /clone-batch", ge=1, le=1024)
     max_batch: int | None = _setting("MAX_BATCH", None, "most pieces in one batch; unset: what the memory allows", ge=1)
@@ -108,6 +115,11 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         """Largest request body, bytes."""
         return int(self.max_body_mib * MIB)
+
+    @property
+    def memory_spare_bytes(self) -> int:
+        """Memory that requests leave free, bytes."""
+        return int(self.memory_spare_mib * MIB)
 
     @property
     def max_audio_bytes(self) -> int:

@@ -41,7 +41,9 @@ def _start(stream: TextIO) -> int:
     # Only now: the process that stays before the service needs none of their packages.
     from serve.checkpoint import check_model_dir  # noqa: PLC0415
     from serve.image import read_image  # noqa: PLC0415
+    from serve.memory import keep_memory_low  # noqa: PLC0415
     from serve.settings import read_settings  # noqa: PLC0415
+    from serve.shortage import check_temporary_space, raise_descriptors  # noqa: PLC0415
 
     settings = read_settings()
     image = read_image(settings.image_json)
@@ -49,6 +51,9 @@ def _start(stream: TextIO) -> int:
         check_model_dir(settings.model_dir)
     form: LineFormat = line_format(settings.log_format, image)
     configure_logs(settings.log_level, form, stream)
+    check_temporary_space()
+    raise_descriptors()
+    keep_memory_low()
     # Progress bars are redrawn in place, and a log has no place to redraw them in.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from serve.server import open_socket, serve  # noqa: PLC0415 - a wrong setting is said before a second of imports

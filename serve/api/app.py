@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from serve.api import clone, openai, operations, voices
 from serve.api.gate import add_keys
 from serve.api.http import Guard, add_error_handlers
+from serve.api.incoming import Pace
 from serve.api.requests import Requests
 from serve.api.schemas import WITH_KEYS, ErrorAnswer, HealthAnswer, LanguagesAnswer
 from serve.service import Service
@@ -30,7 +31,7 @@ def create_app(service: Service) -> FastAPI:
 
     # No /docs page: it would load scripts from someone else's host. /openapi.json is there.
     # What is refused by its head, and defects: of the routes' own lists these are no part.
-    of_any_route: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (413, 415, 500)}
+    of_any_route: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (413, 415, 500, 507)}
     # No redirect from /clone/ to /clone: behind a proxy that ends TLS it would name http://, and the body goes twice.
     app = FastAPI(
         title="Wheelwright speech service",
@@ -42,7 +43,14 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     add_keys(app, service.settings)  # inside the guard
-    app.add_middleware(Guard, max_body_bytes=service.settings.max_body_bytes, body_s=service.settings.deadline_s)
+    settings = service.settings
+    app.add_middleware(
+        Guard,
+        max_body_bytes=settings.max_body_bytes,
+        body_s=settings.deadline_s,
+        pool=service.pool,
+        pace=Pace(settings.body_grace_s, settings.min_body_kib_s * 1024),
+    )
     app.add_middleware(Requests, metrics=service.metrics)  # the last added is the outermost
     add_error_handlers(app)
     _add_probes(app, service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -30,7 +31,20 @@ def caller_of(request: Request) -> Caller:
     key_id: str | None = request.scope.get(_KEY_ID)
     if key_id is not None:
         return Caller(key_id, key_id)
-    return Caller(ANYONE, request.client.host if request.client else "unknown")
+    return Caller(ANYONE, network_of(request.client.host) if request.client else "unknown")
+
+
+def network_of(host: str) -> str:
+    """Whose an address is: of IPv6 everyone has a whole /64, so that is one caller."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def note_key(scope: Scope, key_id: str) -> None:

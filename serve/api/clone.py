@@ -26,6 +26,7 @@ from serve.api.requests import note_error
 from serve.api.schemas import BatchAnswer, BatchItem, BatchRequest, CloneFields, CloneRequest, ErrorAnswer
 from serve.api.sounding import answer_sound, as_whole_file, weights_header
 from serve.errors import ServiceError, invalid
+from serve.pool import hold
 from serve.service import Service
 from serve.speech.audio import AudioLimits, Sound
 from serve.speech.cloning import MOST_SEED, Reference, Utterance
@@ -94,6 +95,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
         with service.admit(client):
             read = await asyncio.to_thread(_read_batch, service, body)
             results = await until_gone(request, _speak_all(service, read, client, body.seed))
+        # As base64, and that once more as the answer's text.
+        hold(sum(len(result) * 8 // 3 for result in results if isinstance(result, bytes)))
         response.headers.update(weights_header(service))
         answer: dict[str, Any] = {"items": [_result(result) for result in results]}
         errors = [result for result in results if isinstance(result, ServiceError)]

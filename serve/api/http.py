@@ -1,10 +1,9 @@
-"""What is the same for every route: the shape of errors and the limit of bodies."""
+"""What is the same for every route: the shape of errors, and what is refused by its head."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,10 +17,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.api.incoming import BodyLimits, Incoming, Pace, too_large
 from serve.api.leaving import client_gone
 from serve.api.requests import note_error, route_of
 from serve.errors import ServiceError
 from serve.logs import log_defect
+from serve.pool import BODIES_AT_ONCE, Pool
+from serve.shortage import of_the_host
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +34,6 @@ CODES: Mapping[int, tuple[str, str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "send less, or raise WW_MAX_BODY_MIB"),
     HTTPStatus.TOO_MANY_REQUESTS: ("busy", "try again later"),
 }
-# Of the largest size: as much as bodies that are not complete may hold of the memory, all together.
-BODIES_AT_ONCE = 8
 CUT_OFF = "the service shut down before the request was complete"
 # Of a field's name, which may be the caller's, as long as a body, an error holds so many characters.
 MOST_NAME = 64
@@ -94,21 +94,30 @@ def _methods(request: Request) -> set[str]:
 
 
 class Guard:
-    """Refuses bodies before they are read, and turns defects into a 500."""
+    """Refuses bodies before they are read, and turns what fails into an answer."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, body_s: float) -> None:
-        """Take the app, the most bytes of a body, and the seconds that a body may take to come."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        body_s: float,
+        pool: Pool | None = None,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+    ) -> None:
+        """Take the app, the most bytes of a body, its seconds, the memory of all requests, and how fast it must come.
+
+        Without a pool there is one for eight of the largest bodies.
+        """
         self.app = app
-        self.max_body_bytes = max_body_bytes
-        self.body_s = body_s
-        self.coming = 0  # bytes of bodies that are not complete
+        self.pool = pool or Pool(BODIES_AT_ONCE * max_body_bytes, BODIES_AT_ONCE * max_body_bytes)
+        self.limits = BodyLimits(max_body_bytes, body_s, pace)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         status = 0
-        body = _Body(self, receive)
+        body = Incoming(scope, receive, self.pool, self.limits)
 
         async def note_status(message: Message) -> None:
             nonlocal status
@@ -129,70 +138,32 @@ class Guard:
         except Exception as error:
             if status:  # the answer has begun: nothing but cutting it off tells the caller
                 raise
-            if isinstance(error, ClientDisconnect):  # in the middle of its body: only the log sees the answer
-                error = client_gone()
-            if not isinstance(error, ServiceError):
-                log_defect(log, f"a defect in {scope['method']} {route_of(scope)!r}", error)
-                error = ServiceError(
-                    HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log"
-                )
-            await error_response(error)(scope, receive, note_status)
+            await error_response(_explain(error, scope))(scope, receive, note_status)
         finally:
             body.release()
 
     def _check_head(self, headers: Headers) -> None:
         declared = headers.get("content-length", "")
         # uvicorn refuses a Content-Length that is no number; an in-process client may send anything.
-        if declared.isdecimal() and int(declared) > self.max_body_bytes:
-            raise self.too_large()
+        if declared.isdecimal() and int(declared) > self.limits.bytes:
+            raise too_large(self.limits.bytes)
         if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
             message, remedy = "the body is compressed, and is not unpacked here", "send it without Content-Encoding"
             raise ServiceError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message, remedy=remedy)
 
-    def too_large(self) -> ServiceError:
-        """The 413."""
-        code, remedy = CODES[HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
-        message = f"the body has more than {self.max_body_bytes} bytes"
-        return ServiceError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, code, message, remedy=remedy)
 
-
-class _Body:
-    """A request's body on its way: held to its size and its time, and all of them together to ``BODIES_AT_ONCE``."""
-
-    def __init__(self, guard: Guard, receive: Receive) -> None:
-        self._guard = guard
-        self._receive = receive
-        self._received = self._held = 0
-        self._deadline: float | None = time.monotonic() + guard.body_s
-
-    async def receive(self) -> Message:
-        """The next message; what ends the connection, too, is an HTTPException, which carries headers."""
-        guard = self._guard
-        try:
-            async with asyncio.timeout(None if self._deadline is None else self._deadline - time.monotonic()):
-                message = await self._receive()
-        except TimeoutError:
-            what = f"the body did not come within {guard.body_s:g} s (WW_DEADLINE_S)"
-            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, what, {"Connection": "close"}) from None
-        size = len(message.get("body", b""))
-        self._received += size
-        if self._received > guard.max_body_bytes:
-            raise guard.too_large()
-        if message.get("more_body"):
-            self._held += size
-            guard.coming += size
-            if guard.coming > BODIES_AT_ONCE * guard.max_body_bytes:
-                what = f"{guard.coming} bytes of bodies are coming in at once, which is too much"
-                raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, what, {"Connection": "close"})
-        else:
-            self._deadline = None  # what comes now is the caller's leaving, and takes as long as the answer
-            self.release()
-        return message
-
-    def release(self) -> None:
-        """It is complete, or not wanted any more."""
-        self._guard.coming -= self._held
-        self._held = 0
+def _explain(error: Exception, scope: Scope) -> ServiceError:
+    """What a caller is told of whatever a request failed with."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, ClientDisconnect):  # in the middle of its body: only the log sees the answer
+        return client_gone()
+    short = of_the_host(error)
+    if short is not None:
+        log.error("%s %r: %s; remedy: %s", scope["method"], route_of(scope), short.message, short.remedy)
+        return short
+    log_defect(log, f"a defect in {scope['method']} {route_of(scope)!r}", error)
+    return ServiceError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service has a defect", remedy="see the log")
 
 
 def as_json(error: ServiceError) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from serve.api.readings import Scrape, versions
 from serve.api.schemas import WITH_KEYS, InfoAnswer
 from serve.checkpoint import model_name
 from serve.inforce import in_force
+from serve.memory import read_memory
 from serve.service import Service
+from serve.shortage import open_descriptors
 
 PLAIN = {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format"}
 
@@ -44,9 +46,33 @@ def describe(service: Service) -> dict[str, Any]:
         "image": None if service.image is None else service.image.model_dump(mode="json", by_alias=True),
         "versions": versions(),
         "settings": {entry.variable: entry.shown for entry in in_force(service.settings, service.image)},
+        "memory": memory_of(service),
+        "connections": {"open": len(service.connections), "most": service.connections.most},
+        "descriptors": {"open": open_descriptors(), "limit": service.descriptors},
         "attention": None,
         "dtype": None,
         "device": None,
         "weights": None,
     }
     return answer if service.running is None else answer | service.running.describe()
+
+
+def memory_of(service: Service) -> dict[str, Any]:
+    """How the memory is shared out; ``budget`` is null until the model is loaded."""
+    now, budget = read_memory(), service.budget
+    return {
+        "now": {"limit_bytes": now.limit, "taken_bytes": now.taken, "source": now.source},
+        "requests": {"limit_bytes": service.pool.total, "held_bytes": service.pool.used},
+        "bodies_coming": {"limit_bytes": service.pool.bodies, "held_bytes": service.pool.coming},
+        "budget": None
+        if budget is None
+        else {
+            "limit_bytes": budget.memory.limit,
+            "taken_after_load_bytes": budget.memory.taken,
+            "spare_bytes": budget.spare,
+            "engine_bytes": budget.work,
+            "prompt_cache_bytes": budget.cache,
+            "connections_bytes": budget.connections,
+            "formula": budget.explain(),
+        },
+    }

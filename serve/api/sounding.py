@@ -13,6 +13,7 @@ from starlette.requests import Request
 from serve.api.callers import caller_of
 from serve.api.leaving import until_gone
 from serve.api.spoken import Counting, SpokenAnswer, as_file, first_samples
+from serve.pool import hold, holding_for, unhold
 from serve.service import Service
 from serve.speech.audio import Samples
 from serve.speech.cloning import Utterance
@@ -21,9 +22,17 @@ from serve.speech.encoders import MEDIA_TYPES, Format, encode, make_encoder
 
 async def as_whole_file(parts: AsyncGenerator[Samples, None], kind: Format) -> bytes:
     """All samples as one file; encoding, which takes seconds for a long text, is kept out of the event loop."""
+    samples, size = [], 0
     async with aclosing(parts):
-        samples = [part async for part in parts]
-    return await asyncio.to_thread(encode, kind, np.concatenate(samples))
+        async for part in parts:
+            hold(part.nbytes)
+            samples.append(part)
+            size += part.nbytes
+    with holding_for(2 * size):  # joined, and on its way into the file
+        content = await asyncio.to_thread(encode, kind, np.concatenate(samples))
+    unhold(size)
+    hold(len(content))
+    return content
 
 
 async def answer_sound(

@@ -10,7 +10,9 @@ import base64
 import binascii
 import hashlib
 import io
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -20,6 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 from serve.errors import ServiceError, invalid, one_line
+from serve.pool import hold, holding_for
 
 Samples = NDArray[np.float32]
 """Mono sound: float32, shape (n,), in [-1, 1]."""
@@ -32,6 +35,10 @@ MAX_CHANNELS = 2
 RATES = (8_000, 192_000)
 # The model hears 24 kHz; more is not kept, because a flac of 80 kB can hold 30 s at 192 kHz, which are 23 MB.
 MOST_KEPT = 48_000
+# Of a sample as it is kept; while it is resampled there are its result, and that once more while it is clipped.
+KEPT_BYTES, RESAMPLED_COPIES = 4, 1
+# Samples that are decoded at once: a third of a second of the highest rate.
+PART = 65_536
 # -80 dB below full scale: a recording of a voice is far above it, dither and an unplugged microphone below.
 SILENCE = 1e-4
 # Recognized only to give a better answer: neither is ever opened.
@@ -91,7 +98,8 @@ def decode_base64(text: str, max_bytes: int, field: str) -> bytes:
         raise invalid("not_audio", f"{field} {message}", field, ACCEPTED)
     try:
         # As bytes: what str.split makes of a text with many blanks is fifty times its size.
-        payload = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, b" \t\r\n\f\v")
+        payload = text[prefix.end() if prefix else 0 :].encode("ascii")
+        payload = payload.translate(None, b" \t\r\n\f\v")
         size = len(payload) * 3 // 4
         if size > max_bytes + 2:  # base64 pads by up to two bytes
             raise too_large(size, max_bytes, field)
@@ -119,19 +127,37 @@ def decode_audio(content: bytes, limits: AudioLimits, field: str) -> Sound:
             _check_header(file, limits, field)
             rate: int = file.samplerate
             most = min(int(limits.max_s * rate) + 1, file.frames)
-            data = file.read(frames=most, dtype="float32", always_2d=True)
+        # Mono, and once more while it is resampled; what is kept stays held until the request is over.
+        hold(KEPT_BYTES * most)
+        with holding_for(RESAMPLED_COPIES * KEPT_BYTES * most if rate > MOST_KEPT else 0):
+            samples = _to_mono(content, most, rate, limits, field)
+            if rate > MOST_KEPT:
+                samples, rate = np.clip(soxr.resample(samples, rate, MOST_KEPT), -1, 1), MOST_KEPT
     except (soundfile.SoundFileError, RuntimeError, OverflowError, MemoryError) as error:
         # libsndfile's own words; str() adds the object that it read from, with its address in memory.
         reason = one_line(getattr(error, "error_string", error))
         message = f"{field} is not audio that can be decoded: {reason}"
         raise invalid("not_audio", message, field, ACCEPTED) from error
-    # Two float32 samples near the type's limit overflow when added; float64 holds the sum.
-    mono = data.mean(axis=1, dtype=np.float64)
-    _check_length(mono.size / rate, limits, field)
-    samples = _level(mono, field)
-    if rate > MOST_KEPT:
-        samples, rate = np.clip(soxr.resample(samples, rate, MOST_KEPT), -1, 1), MOST_KEPT
     return Sound(samples, rate, hashlib.sha256(content).hexdigest())
+
+
+def _to_mono(content: bytes, most: int, rate: int, limits: AudioLimits, field: str) -> Samples:
+    """At most ``most`` samples, decoded part by part: all channels of all of it at once would be eight times that."""
+    level = _Level()
+    samples = np.empty(most, np.float32)
+    filled = 0
+    for mono in _parts(content, most):
+        level.hear(mono)
+        samples[filled : filled + mono.size] = mono
+        filled += mono.size
+    _check_length(filled / rate, limits, field)
+    level.check(filled, field)
+    if level.peak > 1:  # float files may exceed full scale; divided before it is rounded, so it is decoded again
+        filled = 0
+        for mono in _parts(content, most):
+            samples[filled : filled + mono.size] = mono / level.peak
+            filled += mono.size
+    return samples[:filled]
 
 
 def bad_audio(what: str) -> ServiceError:
@@ -190,16 +216,44 @@ def _check_longest(seconds: float, limits: AudioLimits, field: str) -> None:
         raise invalid("audio_too_long", message, field, "send 3 to 10 seconds of clear speech")
 
 
-def _level(mono: NDArray[np.float64], field: str) -> Samples:
-    if not np.isfinite(mono).all():
-        remedy = "export it again, as 16-bit PCM"
-        raise invalid("not_finite", f"{field} holds samples that are not finite numbers", field, remedy)
-    peak = float(np.abs(mono).max())
-    if peak > 1:  # float files may exceed full scale
-        mono = mono / peak
-    if float(np.std(mono)) < SILENCE:  # not the mean square: a constant is no sound either
-        raise invalid("silent_audio", f"{field} is silent", field, "record it again; check the microphone")
-    return mono.astype(np.float32)
+def _parts(content: bytes, most: int) -> Iterator[NDArray[np.float64]]:
+    """The audio in mono, in parts, from its start."""
+    with _Forward(io.BytesIO(content)) as file:
+        while most > 0:
+            data = file.read(frames=min(most, PART), dtype="float32", always_2d=True)
+            if not len(data):
+                return
+            most -= len(data)
+            # Two float32 samples near the type's limit overflow when added; float64 holds the sum.
+            yield data.mean(axis=1, dtype=np.float64)
+
+
+class _Level:
+    """How loud audio is, heard part by part."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self._finite = True
+        self._sum = self._squares = 0.0
+
+    def hear(self, mono: NDArray[np.float64]) -> None:
+        """Take the next part."""
+        self._finite = self._finite and bool(np.isfinite(mono).all())
+        if self._finite:
+            self.peak = max(self.peak, float(np.abs(mono).max(initial=0)))
+            self._sum += float(mono.sum())
+            self._squares += float(np.square(mono).sum())
+
+    def check(self, size: int, field: str) -> None:
+        """Raise the 422 for what is no sound."""
+        if not self._finite:
+            remedy = "export it again, as 16-bit PCM"
+            raise invalid("not_finite", f"{field} holds samples that are not finite numbers", field, remedy)
+        mean = self._sum / size
+        # Not the mean square alone: a constant is no sound either.
+        spread = math.sqrt(max(0.0, self._squares / size - mean**2)) / max(1.0, self.peak)
+        if spread < SILENCE:
+            raise invalid("silent_audio", f"{field} is silent", field, "record it again; check the microphone")
 
 
 def too_large(size: int, max_bytes: int, field: str) -> ServiceError:

@@ -147,6 +147,7 @@ class _Talk:
                 raise event
             if isinstance(event, str):
                 break
+            take.taken(event)
             if not np.isfinite(event).all():
                 self._scheduler.cancel(take)
                 raise _BadTakeError(bad_audio("non-finite samples"), left=left)

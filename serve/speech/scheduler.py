@@ -154,7 +154,7 @@ class Scheduler:
         takes = {take.piece: take for take in batch}
 
         def deliver(piece: Piece, samples: Samples | None, outcome: Outcome | None) -> None:
-            loop.call_soon_threadsafe(_deliver, takes[piece], samples, outcome)
+            loop.call_soon_threadsafe(self._deliver, takes[piece], samples, outcome)
 
         def run() -> None:
             # The thread may have encoded a voice first: what is said for whoever left meanwhile need not be begun.
@@ -170,6 +170,21 @@ class Scheduler:
                 explained = self._explain(error)
                 for take in batch:
                     take.end(explained)
+
+    def _deliver(self, take: Take, samples: Samples | None, outcome: Outcome | None) -> None:
+        """In the event loop: what the engine made, unless nobody wants it any more, or there is no room for it."""
+        if take.ended:
+            return
+        take.begun = True
+        if samples is not None:
+            try:
+                take.give(samples)
+            except ServiceError as error:
+                take.end(error)
+                self._engine.cancel(take.piece)
+                return
+        if outcome is not None:
+            take.end(outcome)
 
     def _again_in_smaller(self, batch: Sequence[Take], error: Exception) -> bool:
         """Where memory ran out: halve the batches, and queue again what nothing was heard of. Whether that was it."""
@@ -223,14 +238,3 @@ def engine_lost() -> ServiceError:
     """What everyone is told who waits for an engine that will not work again."""
     message, remedy = "the engine has failed and the service will restart", "ask another instance, or try again"
     return ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, "engine_lost", message, remedy=remedy)
-
-
-def _deliver(take: Take, samples: Samples | None, outcome: Outcome | None) -> None:
-    """In the event loop: what the engine made, unless nobody wants it any more."""
-    if take.ended:
-        return
-    take.begun = True
-    if samples is not None:
-        take.events.put_nowait(samples)
-    if outcome is not None:
-        take.end(outcome)

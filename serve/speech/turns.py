@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from serve.errors import ServiceError
 from serve.logs import request_ids
+from serve.pool import Holding, current
 
 if TYPE_CHECKING:  # these import torch
     from serve.engines.engine import Outcome, Piece
@@ -26,6 +27,7 @@ class Take:
         seed: of a take that runs alone; None for one that may share a batch.
         events: samples, then the outcome, or the error that came in its place.
         requests: the id of the request that it is made for, so that lines of the log carry it.
+        held: what counts its sound until somebody takes it.
     """
 
     piece: Piece
@@ -35,6 +37,22 @@ class Take:
     begun: bool = False
     ended: bool = False
     requests: tuple[str, ...] = field(default_factory=request_ids.get)
+    held: Holding | None = field(default_factory=current.get)
+
+    def give(self, samples: Samples) -> None:
+        """Let whoever waits for it have sound.
+
+        Raises:
+            ServiceError: there is no room for it.
+        """
+        if self.held is not None:
+            self.held.add(samples.nbytes)
+        self.events.put_nowait(samples)
+
+    def taken(self, samples: Samples) -> None:
+        """Whoever waited has it, and counts it himself."""
+        if self.held is not None:
+            self.held.sub(samples.nbytes)
 
     def end(self, how: Outcome | ServiceError) -> None:
         """End it, once."""

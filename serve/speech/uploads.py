@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.datastructures import UploadFile
 
 from serve.errors import invalid
+from serve.pool import hold, holding_for
 from serve.speech.audio import ACCEPTED, AudioLimits, Sound, decode_audio, decode_base64, too_large
 
 # What no file is called, whoever sends it: a browser and curl send the last part of a path.
@@ -30,6 +31,7 @@ async def read_upload(file: UploadFile | str | None, max_bytes: int, field: str)
     _check_name(file.filename, field)
     if file.size is not None and file.size > max_bytes:
         raise too_large(file.size, max_bytes, field)
+    hold(file.size or 0)  # the form's own copy goes when it is read
     content = await file.read(max_bytes + 1)
     if not content:
         raise invalid("no_audio", f"{field} is empty", field, ACCEPTED_FILE)
@@ -50,7 +52,10 @@ def decode_reference(audio: bytes | str, limits: AudioLimits, field: str) -> Sou
         ServiceError: 413 too large; 422 whatever else is wrong with it.
     """
     if isinstance(audio, str):
-        return decode_audio(decode_base64(audio, limits.max_bytes, field), limits, field)
+        with holding_for(len(audio) * 2):  # as bytes, and those without blanks, or decoded
+            content = decode_base64(audio, limits.max_bytes, field)
+        with holding_for(len(content)):
+            return decode_audio(content, limits, field)
     if not audio:
         raise invalid("no_audio", f"{field} is empty", field, ACCEPTED)
     if len(audio) > limits.max_bytes:

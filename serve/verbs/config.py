@@ -14,6 +14,7 @@ from serve.checkpoint import check_model_dir
 from serve.errors import SettingsError
 from serve.image import Image, read_image
 from serve.inforce import InForce, in_force
+from serve.memory import plan_budget, read_memory
 from serve.settings import Settings, check_settings
 
 
@@ -28,10 +29,13 @@ def main(arguments: Sequence[str]) -> int:
         image, more = _look(settings)
         problems += more
     entries = in_force(settings, image) if settings is not None else ()
+    memory = None if settings is None else _memory(settings)
     if as_json:
-        print(json.dumps(_document(entries, image, problems), indent=2))
+        print(json.dumps(_document(entries, image, problems) | {"memory": memory}, indent=2))
     else:
         print(_table(entries), end="")
+        if memory is not None:
+            print(f"memory, as it is now, without a model: {memory}")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return SettingsError.exit_code if problems else 0
@@ -54,6 +58,12 @@ def _look(settings: Settings) -> tuple[Image | None, list[str]]:
     except SettingsError as error:
         problems.append(error.what)
     return image, problems
+
+
+def _memory(settings: Settings) -> str:
+    """How the memory would be shared out if the model took none; `/info` says how it is when the model is loaded."""
+    spare, cache = settings.memory_spare_bytes, settings.prompt_cache_bytes
+    return plan_budget(read_memory(), spare=spare, cache=cache).explain()
 
 
 def _document(entries: Sequence[InForce], image: Image | None, problems: Sequence[str]) -> dict[str, Any]:
