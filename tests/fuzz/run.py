@@ -45,6 +45,8 @@ class Hunt:
 
 def hunt(target: Target, first: int, seconds: float) -> Hunt:
     """Try batches of inputs, each twice as large as the last, until the time is over or one is answered wrongly."""
+    if target.prepare is not None:
+        target.prepare()
     done, size, until = Hunt(target, first), _FIRST, time.monotonic() + seconds
     while done.found is None and time.monotonic() < until:
         _batch(done, size, until)

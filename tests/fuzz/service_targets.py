@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from serve.errors import ServiceError
 from serve.speech.audio import AudioLimits, decode_audio, decode_base64
 from tests.fuzz.mutation import mutated
-from tests.fuzz.running import exchange, require_unharmed
+from tests.fuzz.running import exchange, require_unharmed, running
 from tests.fuzz.target import Target
 
 _HEADS = [
@@ -125,8 +125,8 @@ _BODIES = st.one_of([st.tuples(st.just(where), mutated([content])) for where, co
 _TEXTS = mutated([base64.b64encode(b"audio" * 20), b"data:audio/wav;base64,AAAA", b"/etc/passwd", b"https://a/b.wav"])
 
 TARGETS = (
-    Target("heads", mutated(_HEADS), check_head, seconds=150, examples=400),  # the first one starts the service
-    Target("bodies", _BODIES, check_body, seconds=150, examples=200),
+    Target("heads", mutated(_HEADS), check_head, seconds=30, examples=400, prepare=running),
+    Target("bodies", _BODIES, check_body, seconds=30, examples=200, prepare=running),
     Target("audio", mutated([sound(kind) for kind in ("WAV", "FLAC", "OGG", "MP3")]), check_audio, examples=400),
     Target("base64", _TEXTS, check_base64, examples=400),
 )

@@ -29,6 +29,7 @@ class Target:
             by a value that breaks what is promised.
         seconds: within which each input must be answered; ten times what the slowest takes on two busy cores.
         examples: so many are tried by the tests, where nobody hunts.
+        prepare: called once before the first input: what it takes is not the inputs' time.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Target:
     check: Callable[[Any], None]
     seconds: float = 5.0
     examples: int = 200
+    prepare: Callable[[], object] | None = None
 
     def answer(self, value: Any) -> None:
         """Check one input.

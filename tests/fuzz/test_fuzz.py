@@ -20,6 +20,8 @@ def test_no_input_is_answered_wrongly(target: Target) -> None:
     def once(value: object) -> None:
         target.answer(value)
 
+    if target.prepare is not None:
+        target.prepare()
     once()
 
 
