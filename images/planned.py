@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,22 @@ DEFAULT_REPOSITORY = "wheelwright"
 _OWN_ROOT = Path(__file__).resolve().parent.parent
 
 
+def _own_version(path: Path) -> str:
+    """The project's version, which labels and tags carry.
+
+    Raises:
+        DataError: the file is not TOML, or has no version that a tag can carry.
+    """
+    try:
+        version = tomllib.loads(tree.read_text(path))["project"]["version"]
+        if re.fullmatch(r"\d+(\.\w+){0,4}", version, re.ASCII) is None:
+            raise DataError(f"{display_name(path)} project.version: {version!r} is no version", remedy="write 1.2.3")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"{display_name(path)}: project.version cannot be read: {type(error).__name__}: {error}"
+        raise DataError(what, remedy="restore the file") from None
+    return str(version)
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """A checkout: ``matrix/matrix.yaml`` and locks go in, ``dockerfiles/`` comes out, ``.build/`` is scratch.
@@ -46,8 +63,7 @@ class Workspace:
     def load(cls, root: Path | None = None) -> Workspace:
         """Open a checkout; the default is the one that this package lies in."""
         where = tree.settle(root or _OWN_ROOT)
-        version = tomllib.loads(tree.read_text(_OWN_ROOT / "pyproject.toml"))["project"]["version"]
-        return cls(where, load_project(where / "matrix" / "matrix.yaml"), version)
+        return cls(where, load_project(where / "matrix" / "matrix.yaml"), _own_version(_OWN_ROOT / "pyproject.toml"))
 
     def __post_init__(self) -> None:
         tree.settle(self.root)
@@ -91,7 +107,7 @@ class Workspace:
         folder = self.root / "dockerfiles"
         graph = folder / "docker-bake.json"
         files = [*tree.files(folder / "rendered"), *([graph] if tree.is_file(graph) else [])]
-        return {str(path.relative_to(self.root)): tree.read_text(path) for path in files}
+        return {str(path.relative_to(self.root)): tree.read_text(path, "replace") for path in files}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +241,7 @@ def bases_fault(workspace: Workspace) -> str | None:
     try:
         read_base_digests(path)
     except DataError as error:
-        return error.what.removeprefix(f"{display_name(path)}: ")
+        return error.what.removeprefix(display_name(path)).lstrip(": ")
     if not tree.is_file(path):
         return None
     inputs = f"\n# inputs: sha256:{bases_digest(base_images(workspace))}\n"

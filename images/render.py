@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from images import graph, quoting
 from images.planned import Planned, Workspace, load_planned
@@ -60,36 +61,43 @@ def render_stack(stack: Stack) -> str:
     """The Dockerfile of a stack: every layer below flash-attn. Pure, but for the template's text.
 
     Raises:
-        DataError: a value that must not stand in a Dockerfile.
+        DataError: a value that must not stand in a Dockerfile, or a template that is wrong.
     """
-    return _template("Stack").render(stack=stack)
+    return _render("Stack", stack=stack)
 
 
 def render_image(recipe: Recipe) -> str:
     """The Dockerfile of a recipe, on its stack. Pure and raises as ``render_stack``."""
-    return _template("Image").render(recipe=recipe, stack=recipe.stack)
+    return _render("Image", recipe=recipe, stack=recipe.stack)
 
 
 def render_builder(recipe: Recipe) -> str:
     """The Dockerfile that compiles a recipe's flash-attn. Pure and raises as ``render_stack``."""
-    return _template("Builder").render(recipe=recipe, stack=recipe.stack)
+    return _render("Builder", recipe=recipe, stack=recipe.stack)
 
 
 def render_toolkit(recipe: Recipe) -> str:
     """The Dockerfile of the CUDA toolkit from packages. Pure and raises as ``render_stack``."""
-    return _template("Toolkit").render(recipe=recipe, stack=recipe.stack)
+    return _render("Toolkit", recipe=recipe, stack=recipe.stack)
 
 
-def _template(kind: str) -> jinja2.Template:
-    environment = jinja2.Environment(
+def _render(kind: str, **values: Any) -> str:
+    # A template is text of the repository: in the sandbox it can write a Dockerfile, and run nothing on this machine.
+    environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FunctionLoader(lambda name: tree.read_text(_TEMPLATES / name)),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - not HTML; every value passes a filter of images.quoting
+        autoescape=False,  # not HTML; every value passes a filter of images.quoting
     )
     environment.filters |= quoting.FILTERS
     environment.globals["epoch"] = EPOCH
-    return environment.get_template(f"{kind}.Dockerfile.j2")
+    name = f"{kind}.Dockerfile.j2"
+    try:
+        return environment.get_template(name).render(values)
+    except (jinja2.TemplateError, OverflowError, TypeError) as error:
+        line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        where = (error.name or name) if isinstance(error, jinja2.TemplateSyntaxError) else name
+        raise DataError(f"dockerfiles/templates/{where}{line}: {error}", remedy="correct the template") from None
 
 
 def labels(facts: Mapping[str, Any], version: str, description: str) -> dict[str, str]:

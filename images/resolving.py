@@ -71,7 +71,8 @@ def resolve_stack(
             said.append(each.masked(done.stderr.strip()))
     refuse_builds(target.stack, said)
     raise NetworkError(
-        f"uv could not resolve {target.stack}:\n  " + "\n  ".join("\n".join(said).splitlines()[-_LAST_LINES:]),
+        f"uv could not resolve {target.stack}",
+        said="\n".join(said).splitlines()[-_LAST_LINES:],
         remedy="see the host's index: `pip config list`; WHEELWRIGHT_PYTORCH_WHEELS can name a mirror of PyTorch's",
     )
 

@@ -30,7 +30,7 @@ def _schema(*, check: bool) -> int:
     path = DATA_DIR / "schema.json"
     text = matrix_schema()
     if check:
-        fresh = tree.exists(path) and tree.read_text(path) == text
+        fresh = tree.exists(path) and tree.read_text(path, "replace") == text
         say("schema.json is fresh" if fresh else "schema.json is not fresh: run `python -m matrix schema`")
         return ExitCode.OK if fresh else ExitCode.NEGATIVE
     tree.write(path, text)

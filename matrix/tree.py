@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, overload
 
+from matrix.errors import DataError
 from matrix.spot import FOLDER, Spot, enter, reach, settle
 
 __all__ = [
+    "MAX_TEXT",
     "exists",
     "files",
     "folders",
@@ -36,6 +38,9 @@ __all__ = [
     "settle",
     "write",
 ]
+
+#: The longest text of ours, the log of a build, has a megabyte.
+MAX_TEXT = 50_000_000
 
 _FLAGS = {
     "rb": os.O_RDONLY,
@@ -72,8 +77,20 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Read a file of UTF-8; raises as ``open_file``, and UnicodeDecodeError."""
-    return read_bytes(path).decode("utf-8", errors).replace("\r\n", "\n").replace("\r", "\n")
+    """Read a file of UTF-8, the ends of its lines made ``\\n``.
+
+    Raises:
+        DataError: as ``open_file``; it has more than ``MAX_TEXT`` bytes; with ``errors="strict"``, it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    raw = read_bytes(path, MAX_TEXT + 1)
+    if len(raw) > MAX_TEXT:
+        raise DataError(f"{path}: larger than {MAX_TEXT:,} bytes, so not one of our files", remedy="restore it")
+    try:
+        return raw.decode("utf-8", errors).replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line} byte {error.start} is not UTF-8", remedy="restore the file") from None
 
 
 def exists(path: Path) -> bool:

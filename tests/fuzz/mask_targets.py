@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import string
 
 from hypothesis import strategies as st
 
+from matrix.masking import mask
 from matrix.shown import shown
 from tests.fuzz.target import Target
 
@@ -20,8 +20,6 @@ _AFTER = st.sampled_from(["", " ", "` failed", "'", '"', ")", "> for more", "\n"
 
 def check_mask(given: tuple[str, str, str, str]) -> None:
     """A secret between ``//`` and ``@`` is gone, raw and shown; what is not part of the URL stays readable."""
-    from matrix.masking import mask  # noqa: PLC0415 - where it is
-
     before, scheme, secret, after = given
     text = f"{before}{scheme}user:{secret}@index.example/simple/{after}"
     for masked in (mask(text), mask(shown(text))):
@@ -33,14 +31,10 @@ def check_mask(given: tuple[str, str, str, str]) -> None:
 _SECRETS = st.text(_USERINFO, min_size=12, max_size=40).filter(lambda text: len(set(text)) > 6)
 
 TARGETS = (
-    (
-        Target(
-            "mask",
-            st.tuples(_AROUND, st.sampled_from(["https://", "http://", "HTTPS://", "socks5://"]), _SECRETS, _AFTER),
-            check_mask,
-            examples=300,
-        ),
-    )
-    if importlib.util.find_spec("matrix.masking")
-    else ()
+    Target(
+        "mask",
+        st.tuples(_AROUND, st.sampled_from(["https://", "http://", "HTTPS://", "socks5://"]), _SECRETS, _AFTER),
+        check_mask,
+        examples=300,
+    ),
 )

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if old is not None and old.repository == new.repository and old.releases == new.releases:
         new = replace(new, as_of=old.as_of)
     difference = compare(old.releases if old else (), new.releases)
-    changed = not tree.exists(path) or tree.read_text(path) != snapshot.dumps(new)
+    changed = not tree.exists(path) or tree.read_text(path, "replace") != snapshot.dumps(new)
     if changed and not options.check:
         try:
             write_atomic(path, snapshot.dumps(new))
