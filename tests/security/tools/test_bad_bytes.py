@@ -45,17 +45,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, module: str, *arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin", "WHEELWRIGHT_CACHE": str(cache), "HOME": str(cache)}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"\xc0\x80\n"], ids=["no UTF-8", "an overlong zero"])
 @pytest.mark.parametrize(
     ("name", "command", "status"), FILES, ids=lambda value: value if isinstance(value, str) else ""
 )
