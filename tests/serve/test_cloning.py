@@ -104,7 +104,9 @@ def test_a_voice_is_not_encoded_when_everyone_who_wanted_it_has_left():
             prompts = Prompts(scheduler.prompt, 10_000, Nobody())
 
             def ask(digest):
-                return asyncio.ensure_future(prompts.get("owner", Sound(np.ones(1, np.float32), 24_000, digest), digest))
+                return asyncio.ensure_future(
+                    prompts.get("owner", Sound(np.ones(1, np.float32), 24_000, digest), digest)
+                )
 
             thread.submit(engine.gate.wait, 10)
             left, stays, again = [ask("1"), ask("2"), ask("2"), ask("3")], ask("1"), None
