@@ -73,8 +73,8 @@ test: lint ## pass all tests: lint, unit, golden, serve and (with an engine) ima
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: soak
-soak: test-venv ## load the service on loopback for 10 minutes, 64 clients: SOAK_ARGS="--seconds 60"
-	@$(BIN)/python tests/serve/soak.py $(SOAK_ARGS)
+soak: test-venv ## load the service on loopback, 64 clients, 10 minutes (VERIFY=1: compare seeded answers): SOAK_ARGS="--seconds 60"
+	@$(BIN)/python tests/serve/soak.py $(if $(VERIFY),--verify) $(SOAK_ARGS)
 
 .PHONY: fuzz
 fuzz: test-venv ## attack all that reads strangers' bytes with new inputs: FUZZ_SECONDS=600, FUZZ_ARGS="--only yaml --seed 1"

@@ -25,7 +25,7 @@ _LABEL = "wheelwright.smoke"
 class TrackedContainer:
     """One container of an image, started on entry, its log kept and itself removed on exit.
 
-    It runs as the README tells users to run it: no capabilities, no new privileges, a read-only root.
+    It runs as the README tells users to run it: with an init, no capabilities, no new privileges, a read-only root.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class TrackedContainer:
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
             "read_only": True,
+            "init": True,
             "tmpfs": {"/tmp": "size=256m"},  # noqa: S108 - the container's own
             "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if engine.gpu_runtime else [],
         }

@@ -73,8 +73,8 @@ def by_hand(root: Path, tag: str, out: Path, *, gpu: bool) -> list[str]:
     """
     published = f"{'--gpus all ' if gpu else ''}-p 127.0.0.1:8000:8000"
     return [
-        f"docker run --rm -v models:/models {tag} python -m serve.tiny /models/tiny",
-        f"docker run -d --name speech {published} -v models:/models -e WW_MODEL_DIR=/models/tiny {tag}",
+        f"docker run --init --rm -v models:/models {tag} python -m serve.tiny /models/tiny",
+        f"docker run --init -d --name speech {published} -v models:/models -e WW_MODEL_DIR=/models/tiny {tag}",
         shell_line(root, client_arguments(out, "--wait", "60")),
         "docker rm -f speech",
     ]

@@ -1,6 +1,7 @@
 """`make soak`: many clients, on loopback, that ask well, ask badly, and go away; then the service must be as before.
 
     python tests/serve/soak.py --seconds 600 --clients 64
+    python tests/serve/soak.py --verify     # seeded answers under load against those made alone, bit for bit
 
 Every answer has a status that its request may have, its own request id, and with 200 sound that can be decoded; every
 request that was waited for has an answer; afterwards threads, file descriptors and tasks are those of after the
@@ -14,20 +15,19 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from soak_asks import KEPT, KINDS, MODEL, VOICE_PATH, Ask, Kind, fault, new_voice
+from soak_asks import MODEL
+from soak_clients import Report, Soak, Usage, connect
+from soak_seeded import KEYS, SEEDED
+from soak_verified import VerifiedSoak
 
 ROOT = Path(__file__).parents[2]
 # Low enough that 64 clients meet it: a 429 is one of the answers that are tried.
@@ -35,168 +35,10 @@ SETTINGS = {
     "WW_HOST": "127.0.0.1", "WW_MAX_WAITING": "40", "WW_MAX_BODY_MIB": "2", "WW_LOG_LEVEL": "warning",
     "WW_MODEL_ID": MODEL,
 }  # fmt: skip
-START_S, ANSWER_S, SETTLE_S, END_S = 120.0, 120.0, 60.0, 30.0
+START_S, END_S = 120.0, 30.0
 # What the allocator may keep of pages that it freed in an order of its own.
 SLACK_MIB, SLACK_SHARE = 48.0, 0.05
 SLACK_COUNT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the idle service holds."""
-
-    rss_mib: float
-    threads: int
-    descriptors: int
-    tasks: int
-
-
-@dataclass(slots=True)
-class Report:
-    """What happened; good when ``problems`` is empty."""
-
-    seconds: float
-    clients: int
-    answers: dict[str, Counter[str]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    before: Usage | None = None
-    after: Usage | None = None
-    rss_mib: list[float] = field(default_factory=list)
-
-    def count(self, kind: Kind, what: str) -> None:
-        """One more outcome of a kind of request."""
-        self.answers.setdefault(kind.name, Counter())[what] += 1
-
-    def problem(self, what: str) -> None:
-        """Keep what is wrong, but not for ever."""
-        if len(self.problems) < 50:
-            self.problems.append(what)
-
-
-class Soak:
-    """The clients, and what they see."""
-
-    def __init__(self, probe: httpx.AsyncClient, process: subprocess.Popen[bytes], report: Report) -> None:
-        self.probe = probe
-        self.client = probe
-        self.process = process
-        self.report = report
-
-    async def load(self, seconds: float, seed: int) -> None:
-        """Let all clients ask until the time is over; each then waits for its last answer. Seed 0 is the warm-up."""
-        until = time.monotonic() + seconds
-        # Its connections end with it, so that those kept alive are not taken for a leak.
-        async with connect(str(self.probe.base_url)) as self.client, asyncio.TaskGroup() as group:
-            if seed:
-                group.create_task(self._watch(until, seconds / 20))
-            for index in range(self.report.clients):
-                group.create_task(self._client(random.Random(f"{seed} {index}"), until))
-
-    async def _watch(self, until: float, step: float) -> None:
-        while time.monotonic() < until and self.process.poll() is None:
-            self.report.rss_mib.append(_usage(self.process.pid, 0).rss_mib)
-            await asyncio.sleep(step)
-
-    async def _client(self, rng: random.Random, until: float) -> None:
-        weights = [kind.weight for kind in KINDS]
-        while time.monotonic() < until and self.process.poll() is None:
-            (kind,) = rng.choices(KINDS, weights)
-            try:
-                await self._ask(kind, kind.make(rng), f"{rng.getrandbits(64):x}", rng.uniform(0.01, 1))
-            except httpx.HTTPError as error:
-                self.report.count(kind, "lost")
-                self.report.problem(f"{kind.name}: no answer: {type(error).__name__}: {error}")
-                await asyncio.sleep(0.5)
-
-    async def _ask(self, kind: Kind, ask: Ask, name: str, patience_s: float) -> None:
-        headers = {"Content-Type": ask.kind, "X-Request-ID": name}
-        content: bytes | AsyncIterator[bytes] = ask.body
-        if kind.leave == "sending":
-            content = _half(ask.body)
-            headers["Content-Length"] = str(len(ask.body))
-        request = self.client.build_request(ask.method, ask.path, content=content, headers=headers)
-        if kind.leave == "hearing":
-            await self._hear_a_part(kind, request, name)
-            return
-        try:
-            # Who does not leave waits as long as the client does.
-            answer = await asyncio.wait_for(self.client.send(request), None if kind.leave == "never" else patience_s)
-        except TimeoutError:
-            self.report.count(kind, "left")
-            return
-        self._check(kind, answer, name)
-        if answer.status_code == 429:  # asked for to come back later, a client does, if a little early
-            await asyncio.sleep(patience_s)
-
-    async def _hear_a_part(self, kind: Kind, request: httpx.Request, name: str) -> None:
-        """Leave when the first part of the sound is there."""
-        answer = await self.client.send(request, stream=True)
-        try:
-            if answer.is_success:
-                async for _ in answer.aiter_raw():
-                    self.report.count(kind, "left")
-                    break
-            else:
-                await answer.aread()
-                self._check(kind, answer, name)
-        finally:
-            await answer.aclose()
-
-    def _check(self, kind: Kind, answer: httpx.Response, name: str) -> None:
-        self.report.count(kind, str(answer.status_code))
-        if answer.status_code not in kind.statuses:
-            self.report.problem(f"{kind.name}: {answer.status_code}: {answer.text[:300]}")
-        if answer.headers.get("X-Request-ID") != name:
-            self.report.problem(f"{kind.name}: the answer to another request")
-        if wrong := fault(answer):
-            self.report.problem(f"{kind.name}: {wrong}")
-
-    async def keep_voices(self) -> None:
-        """Make the voices that stay."""
-        for name in KEPT:
-            (await self.probe.post(VOICE_PATH, json=new_voice(random.Random(name), name))).raise_for_status()
-
-    async def compare_voices(self, folder: Path) -> None:
-        """What is listed must be in the folder, and nothing else."""
-        listed = {voice["id"]: voice["name"] for voice in (await self.probe.get(VOICE_PATH)).json()["data"]}
-        files = {file.name.partition(".")[0] for file in (folder / "voices").iterdir()}
-        if files != set(listed) or not {*KEPT} <= {*listed.values()}:
-            self.report.problem(f"{len(listed)} voices are listed, and {len(files)} files are there")
-
-    async def settle(self) -> Usage:
-        """Wait until nothing runs and nothing changes any more; what is held then."""
-        deadline, last = time.monotonic() + SETTLE_S, None
-        while time.monotonic() < deadline:
-            await asyncio.sleep(1)
-            metrics = await self._metrics()
-            if metrics["wheelwright_requests_running"] or metrics["wheelwright_queue_pieces"]:
-                continue
-            usage = _usage(self.process.pid, int(metrics["wheelwright_event_loop_tasks"]))
-            if last is not None and (usage.threads, usage.descriptors, usage.tasks) == (
-                last.threads, last.descriptors, last.tasks,
-            ):  # fmt: skip
-                return usage
-            last = usage
-        self.report.problem(f"not idle {SETTLE_S:g} s after the last answer: {await self._metrics()}")
-        return last or _usage(self.process.pid, 0)
-
-    async def _metrics(self) -> dict[str, float]:
-        lines = (await self.probe.get("/metrics")).text.splitlines()
-        plain = (line.split() for line in lines if not line.startswith("#") and "{" not in line)
-        return {name: float(value) for name, value in plain if name.startswith("wheelwright_")}
-
-
-async def _half(body: bytes) -> AsyncIterator[bytes]:
-    """The first half of a body, and then nothing until the caller is gone."""
-    yield body[: len(body) // 2]
-    await asyncio.sleep(3600)
-
-
-def _usage(pid: int, tasks: int) -> Usage:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (rss,) = (int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-    threads, descriptors = (len([*Path(f"/proc/{pid}/{name}").iterdir()]) for name in ("task", "fd"))
-    return Usage(round(rss / 1024, 1), threads, descriptors, tasks)
 
 
 def compare(before: Usage, after: Usage, warm_mib: float) -> list[str]:
@@ -211,18 +53,12 @@ def compare(before: Usage, after: Usage, warm_mib: float) -> list[str]:
     return problems
 
 
-def connect(base_url: str) -> httpx.AsyncClient:
-    """A client with as many connections as it likes."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=8)
-    return httpx.AsyncClient(base_url=base_url, timeout=ANSWER_S, limits=limits, trust_env=False)
-
-
-async def drive(process: subprocess.Popen[bytes], port: int, report: Report, data: Path) -> None:
+async def drive(process: subprocess.Popen[bytes], port: int, report: Report, data: Path, kind: type[Soak]) -> None:
     """Warm up, settle, load, settle, compare; ``data`` is the folder of the voices."""
     async with connect(f"http://127.0.0.1:{port}") as client:
         await _wait_ready(client, process)
-        soak = Soak(client, process, report)
-        await soak.keep_voices()
+        soak = kind(client, process, report)
+        await soak.prepare()
         await soak.load(max(3.0, min(60.0, report.seconds / 4)), seed=0)
         report.before = await soak.settle()
         await soak.load(report.seconds, seed=1)
@@ -246,7 +82,7 @@ async def _wait_ready(client: httpx.AsyncClient, process: subprocess.Popen[bytes
         await asyncio.sleep(0.1)
 
 
-def run(seconds: float, clients: int, model_dir: Path, log: Path) -> Report:
+def run(seconds: float, clients: int, model_dir: Path, log: Path, *, verify: bool = False) -> Report:
     """Start the service, load it, and end it."""
     report = Report(seconds, clients)
     with socket.socket() as probe:
@@ -256,10 +92,12 @@ def run(seconds: float, clients: int, model_dir: Path, log: Path) -> Report:
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **SETTINGS}
     data = log.parent / "data"
     environment |= {"WW_PORT": str(port), "WW_MODEL_DIR": str(model_dir), "WW_DATA_DIR": str(data)}
+    if verify:
+        environment["WW_API_KEYS"] = ",".join(f"{key.partition('-')[0]}:{key}" for key in KEYS)
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "serve"], env=environment, cwd=log.parent, stderr=stderr)
     try:
-        asyncio.run(drive(process, port, report, data))
+        asyncio.run(drive(process, port, report, data, VerifiedSoak if verify else Soak))
         process.send_signal(signal.SIGTERM)
         status = process.wait(timeout=END_S)
         if status != 0:
@@ -275,10 +113,15 @@ def run(seconds: float, clients: int, model_dir: Path, log: Path) -> Report:
 def main() -> int:
     """Run it and print the report; 1 when there are problems."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="of load after the warm-up (default: 600)")
-    parser.add_argument("--clients", type=int, default=64, help="default: 64")
+    parser.add_argument("--seconds", type=float, help="of load after the warm-up (default: 600; with --verify 300)")
+    parser.add_argument("--clients", type=int, help="default: 64; with --verify 32")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare seeded answers with those made alone, by SHA-256"
+    )
     parser.add_argument("--model-dir", type=Path, help="a checkpoint; default: the tiny one, made for this")
     options = parser.parse_args()
+    seconds = options.seconds or (300.0 if options.verify else 600.0)
+    clients = options.clients or (32 if options.verify else 64)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model_dir = options.model_dir
@@ -287,12 +130,18 @@ def main() -> int:
             subprocess.run(
                 [sys.executable, "-m", "serve.tiny", str(model_dir)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
             )
-        report = run(options.seconds, options.clients, model_dir.resolve(), folder / "log")
+        report = run(seconds, clients, model_dir.resolve(), folder / "log", verify=options.verify)
     held = {name: None if use is None else {key: getattr(use, key) for key in Usage.__slots__}
             for name, use in (("before", report.before), ("after", report.after))}  # fmt: skip
     answers = {name: dict(sorted(counts.items())) for name, counts in sorted(report.answers.items())}
     total = sum(sum(counts.values()) for counts in report.answers.values())
     document = {"seconds": report.seconds, "clients": report.clients, "requests": total, "answers": answers}
+    if report.compared is not None:
+        document |= {
+            "seeded_kinds": len(SEEDED),
+            "compared": report.compared.total(),
+            "compared_kinds": len(report.compared),
+        }
     print(json.dumps(document | held | {"rss_mib": report.rss_mib, "problems": report.problems}, indent=2))
     return 1 if report.problems else 0
 

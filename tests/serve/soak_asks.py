@@ -25,12 +25,13 @@ Leave = Literal["never", "waiting", "hearing", "sending"]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request."""
+    """One request; ``key``: whose it is, where it matters and there are keys."""
 
     path: str
     body: bytes
     method: str = "POST"
     kind: str = "application/json"
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
