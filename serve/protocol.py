@@ -31,7 +31,10 @@ READ_BYTES = 64 * 1024
 # is closed with bytes unread takes the answer with it.
 LINGER_S = 10.0
 BAD_HEAD = ServiceError(
-    HTTPStatus.BAD_REQUEST, "bad_request", "this is no HTTP that is taken here", remedy="send HTTP/1.1 as RFC 9112 says"
+    HTTPStatus.BAD_REQUEST,
+    "bad_request",
+    "this is no HTTP that is taken here",
+    remedy="send requests as RFC 9112 describes them",
 )
 
 
