@@ -29,7 +29,7 @@ CONNECTION = "wheelwright.connection"
 READ_BYTES = 64 * 1024
 # After an answer that came before the end of its body, the rest is read and forgotten for so long: a connection that
 # is closed with bytes unread takes the answer with it.
-LINGER_S = 10.0
+LINGER_S = 30.0
 BAD_HEAD = ServiceError(
     HTTPStatus.BAD_REQUEST,
     "bad_request",
@@ -122,6 +122,11 @@ class StrictProtocol(H11Protocol):
         self.since = time.monotonic()
         super().on_response_complete()
         self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See ``H11Protocol``; a caller who still sends is given longer."""
+        if not self._lingers:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words say less
         """Answer what is no HTTP."""
