@@ -29,9 +29,12 @@ CONNECTION = "wheelwright.connection"
 READ_BYTES = 64 * 1024
 # After an answer that came before the end of its body, the rest is read and forgotten for so long: a connection that
 # is closed with bytes unread takes the answer with it.
-LINGER_S = 10.0
+LINGER_S = 30.0
 BAD_HEAD = ServiceError(
-    HTTPStatus.BAD_REQUEST, "bad_request", "this is no HTTP that is taken here", remedy="send HTTP/1.1 as RFC 9112 says"
+    HTTPStatus.BAD_REQUEST,
+    "bad_request",
+    "this is no HTTP that is taken here",
+    remedy="send requests as RFC 9112 describes them",
 )
 
 
@@ -119,6 +122,11 @@ class StrictProtocol(H11Protocol):
         self.since = time.monotonic()
         super().on_response_complete()
         self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See ``H11Protocol``; a caller who still sends is given longer."""
+        if not self._lingers:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words say less
         """Answer what is no HTTP."""
