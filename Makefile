@@ -96,6 +96,10 @@ bench-resolver: venv ## measure the resolver: warm, side by side with `import re
 bench-service: ## the service beside a plain call of qwen-tts: MODEL=FOLDER, with a PYTHON that has torch and serve/'s packages
 	@PYTHONPATH=. $(PYTHON) tests/bench/bench_service.py $(MODEL) $(BENCH_ARGS)
 
+.PHONY: bench-latency
+bench-latency: test-venv ## small answers and first bytes on kept connections, with the service's listener and a plain one
+	@$(BIN)/python tests/bench/bench_latency.py
+
 .PHONY: bench-codec
 bench-codec: ## the codec's precisions beside each other, on a GPU: MODEL=FOLDER, PYTHON as for bench-service
 	@PYTHONPATH=. $(PYTHON) tests/bench/bench_codec.py $(MODEL)

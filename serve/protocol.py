@@ -133,7 +133,8 @@ class StrictProtocol(H11Protocol):
         self._refuse(BAD_HEAD)
 
     def give_up(self) -> None:
-        """See ``serve.connections.Connection``: at once, for its descriptor is needed."""
+        """See ``serve.connections.Connection``: at once, with all that was not sent."""
+        self._tell_request()
         self.transport.abort()
 
     def _watch(self) -> None:
@@ -162,9 +163,7 @@ class StrictProtocol(H11Protocol):
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer and close, if there is still an answer to give."""
-        if self.cycle is not None and not self.cycle.response_complete:  # a request runs: in the middle of its body
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._tell_request()
         body = json.dumps(error.body(), separators=(",", ":")).encode()
         head = h11.Response(
             status_code=error.status,
@@ -181,6 +180,12 @@ class StrictProtocol(H11Protocol):
             parts = []
         self.transport.write(b"".join(part for part in parts if part))
         self.transport.close()
+
+    def _tell_request(self) -> None:
+        """Tell the request that runs, if one does, that nobody waits for its answer."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _start(self, seconds: float, then: Any) -> None:
         self._timer = self.loop.call_later(seconds, then)

@@ -15,10 +15,11 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.incoming import BodyLimits, Incoming, Pace, too_large
 from serve.api.leaving import client_gone
+from serve.api.outgoing import Outgoing
 from serve.api.requests import note_error, route_of
 from serve.errors import ServiceError
 from serve.logs import log_defect
@@ -116,29 +117,21 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = 0
-        body = Incoming(scope, receive, self.pool, self.limits)
-
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        body, answer = Incoming(scope, receive, self.pool, self.limits), Outgoing(scope, send, self.limits.pace)
         try:
             self._check_head(Headers(scope=scope))
-            await self.app(scope, body.receive, note_status)
+            await self.app(scope, body.receive, answer.send)
         except asyncio.CancelledError:
             # uvicorn ends what still runs when it stops: a body that never came to its end.
-            if status:
+            if answer.status:
                 raise
             await error_response(
                 ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, "draining", CUT_OFF, remedy="ask another instance")
-            )(scope, receive, note_status)
+            )(scope, receive, answer.send)
         except Exception as error:
-            if status:  # the answer has begun: nothing but cutting it off tells the caller
+            if answer.status:  # the answer has begun: nothing but cutting it off tells the caller
                 raise
-            await error_response(_explain(error, scope))(scope, receive, note_status)
+            await error_response(_explain(error, scope))(scope, receive, answer.send)
         finally:
             body.release()
 

@@ -19,6 +19,19 @@ def head(path: str, length: int, **headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer with a ``Content-Length``; head and body may come in several parts."""
+    answer = b""
+    while True:
+        head, end, body = answer.partition(b"\r\n\r\n")
+        if end and len(body) >= int(head.lower().partition(b"content-length:")[2].split()[0]):
+            return answer
+        part = connection.recv(65_536)
+        if not part:
+            return answer
+        answer += part
+
+
 def read_all(connection: socket.socket) -> bytes:
     """Everything until the service closes."""
     parts = []
