@@ -73,7 +73,7 @@ test: lint ## pass all tests: lint, unit, golden, serve and (with an engine) ima
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: soak
-soak: test-venv ## load the service on loopback, 64 clients, 10 minutes (VERIFY=1: compare seeded answers): SOAK_ARGS="--seconds 60"
+soak: test-venv ## load the service on loopback for minutes; VERIFY=1: are seeded answers the same? SOAK_ARGS="--seconds 60"
 	@$(BIN)/python tests/serve/soak.py $(if $(VERIFY),--verify) $(SOAK_ARGS)
 
 .PHONY: fuzz
