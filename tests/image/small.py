@@ -48,6 +48,10 @@ def wait_for_half(index: subprocess.Popen[str]) -> None:
     assert index.stdout.readline() == "half\n"
 
 
+# Whoever runs the tests may ignore signals (nohup, `&` of a script), and what he starts would, too.
+AS_USUAL = ["env", "--default-signal=INT,TERM,HUP"]
+
+
 @dataclass(frozen=True)
 class SmallSpace:
     """A workspace whose ``cpu`` is small, and the second engine that builds it.
@@ -96,11 +100,18 @@ class SmallSpace:
     def start_build(self, *arguments: str, target: str = "cpu") -> subprocess.Popen[str]:
         """The same, not waited for; what it says goes to the files ``out`` and ``err``, with the target before it."""
         verb, *rest = self.arguments(target)
-        command = [sys.executable, "-m", "images", verb, "--root", str(self.space.root), *rest, *arguments]
+        here = ["--root", str(self.space.root)]
+        command = [*AS_USUAL, sys.executable, "-m", "images", verb, *here, *rest, *arguments]
         environment = os.environ | self.environment
         with self.said(target, "out").open("w") as out, self.said(target, "err").open("w") as err:
             return subprocess.Popen(
-                command, cwd=ROOT, env=environment, text=True, stdout=out, stderr=err, start_new_session=True
+                [*AS_USUAL, *command],
+                cwd=ROOT,
+                env=environment,
+                text=True,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
 
     def said(self, target: str, where: str) -> Path:

@@ -91,20 +91,23 @@ def test_both_images_share_every_layer_below_flash_attn(locked: Space, engine: E
     assert len(layers["plain"]) > own
 
 
-def test_the_build_itself_checks_the_digest_too(locked: Space, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_build_itself_checks_the_digest_too(
+    locked: Space, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever stages another file under the wheel's name: the step fails before anything is installed."""
     monkeypatch.setenv("WHEELWRIGHT_CACHE", str(locked.root / "cache"))
     workspace = Workspace.load(locked.root)
     (item,) = load_planned(workspace, ["fa2"])
-    scratch = locked.root / ".build" / "tampered"
+    scratch, secrets = locked.root / ".build" / "tampered", tmp_path
     provider = BaseProvider(engine, workspace.project.compat)
-    staged = stage(Run(workspace, engine, read_host_settings(), provider, BuildOptions()), item, scratch)
+    options = BuildOptions(buildx=engine.buildx)
+    staged = stage(Run(workspace, engine, read_host_settings(), provider, options), item, secrets, scratch)
     wheel = locked.root / ".build/contexts" / item.recipe.name / "wheel" / WHEEL
     wheel.unlink()
     wheel.write_bytes(b"not the wheel")
     log = locked.root / "tampered.log"
     with pytest.raises(BuildError, match=r"flash-attn.*FAILED|flash-attn.*did NOT match|flash-attn.*WARNING"):
-        bake(workspace, "fa2", staged.file, log, output="type=docker")
+        bake(workspace, "fa2", staged.file, log, output="type=docker", options=options)
     text = log.read_text()
     assert f"{WHEEL}: FAILED" in text
     assert "Installed 1 package" not in text.partition("sha256sum")[2]
