@@ -92,7 +92,7 @@ def origin_for(workspace: Workspace, target: Target) -> str | None:
 
 
 def build_requirements(workspace: Workspace, target: Target) -> tuple[str, ...]:
-    """What a builder of this stack needs beside the stack: tools, and the toolkit where packages have one."""
+    """What a builder needs in addition to its stack: tools, and the CUDA toolkit if there are packages of it."""
     if not any(t.source_build for t in workspace.project.matrix.targets.values() if t.stack == target.stack):
         return ()
     devel = workspace.project.compat.bases.cuda_devel.get(target.cuda)

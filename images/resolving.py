@@ -42,7 +42,7 @@ def resolve_stack(
     Args:
         workspace: what is asked for lies in it; uv works elsewhere, where none of its files sets anything.
         target: whose stack it is.
-        build: what a builder needs beside the stack.
+        build: what a builder needs in addition to the stack.
         kept: what is pinned and shall stay.
         settings: of this host.
         allow_build: the packages that may be built from source, which runs their code here.

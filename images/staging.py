@@ -1,4 +1,4 @@
-"""What a build reads beside the checkout: uv, local wheels and the flash-attn wheel below ``.build/``, and secrets.
+"""What a build reads in addition to the checkout: uv, local wheels, the flash-attn wheel (in ``.build/``), secrets.
 
 Newer buildx asks before it reads outside the working folder, and an engine on another machine cannot see this one's: so
 files are linked (or copied) here, and bake gets them as named contexts. Settings of this host travel as secrets, which

@@ -4,7 +4,7 @@ One function for all of it. It hides too much rather than too little, since it c
 
     a user and password    all before the last ``@`` of a URL, or of a word such as ``user:pass@proxy:3128``
     a query or fragment    all of it, but ``#sha256=...`` of a file
-    a path                 of each host but the public ones: every part that is no known word, file or package
+    a path                 every part that is not a known word, file or package; a path on a public host stays
     a header or setting    what follows ``Authorization:``, ``Bearer``, ``token=``, ``password:`` and their like
     a token by its form    GitHub's, GitLab's, PyPI's, Hugging Face's, AWS's, a JWT
 
@@ -25,10 +25,9 @@ _LEAST = 4
 # Hosts whose paths name public things. Everything else may be somebody's private index, with a token in its path.
 _PUBLIC_HOSTS = frozenset(
     {
-        "github.com", "api.github.com", "raw.githubusercontent.com", "pypi.org", "files.pythonhosted.org",
-        "download.pytorch.org", "docker.io", "registry-1.docker.io", "auth.docker.io", "hub.docker.com",
-        "deb.debian.org", "security.debian.org", "snapshot.debian.org", "docs.astral.sh", "docs.docker.com",
-        "docs.github.com", "huggingface.co",
+        "github.com", "api.github.com", "raw.githubusercontent.com", "docs.github.com", "download.pytorch.org",
+        "docker.io", "registry-1.docker.io", "auth.docker.io", "hub.docker.com", "docs.docker.com", "docs.astral.sh",
+        "huggingface.co",
     }
 )  # fmt: skip
 # These schemes name things of this machine or of an image, which hold no tokens.

@@ -3,7 +3,7 @@
 Data of the repository (compat.yaml, matrix.yaml, the locks, the snapshot) comes by pull requests and from upstream; it
 says *what* is wanted. Who runs a command says *where* it may come from:
 
-    GITHUB_API_URL              GitHub's API, or a mirror of it; the one place that gets GH_TOKEN beside api.github.com
+    GITHUB_API_URL              GitHub's API, or a mirror of it; with api.github.com the only one to get GH_TOKEN
     WHEELWRIGHT_PYTORCH_WHEELS  PyTorch's wheel index, or a mirror of it
     WHEELWRIGHT_TRUST_ORIGINS   more places, `https://HOST[:PORT]`, separated by commas; none of them gets a token
 """
@@ -55,7 +55,7 @@ KNOWN_REGISTRIES = frozenset({"docker.io", "index.docker.io", "registry-1.docker
 
 
 def origin_of(url: str) -> Origin | None:
-    """The origin of a URL, the scheme's own port filled in; None for what is no URL with a host.
+    """The origin of a URL, the scheme's own port filled in; None if the URL is broken or names no host.
 
     >>> origin_of("https://github.com/a") == origin_of("https://GitHub.com:443")
     True

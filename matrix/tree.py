@@ -131,7 +131,7 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: beside its place, then moved into it; its folder is made.
+    """Write a file whole or not at all: under a temporary name, which is then renamed. Its folder is made.
 
     Raises:
         DataError: below a root, what stands there or a folder on the way is a link.
@@ -199,7 +199,7 @@ def _entries(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[tuple[Spot, str]]:
-    """A new name beside a path, which takes the path's place when the block ends well, and is gone when it does not."""
+    """A temporary name in a path's folder: renamed to the path if the block succeeds, removed if it does not."""
     with reach(path, make=True) as spot:
         spot.kind()  # a link that is there is refused, not replaced: whoever put it there should learn of it
         new = f".{spot.name[:100]}.{os.urandom(6).hex()}"

@@ -1,4 +1,4 @@
-"""The digests of a checkpoint: a file beside it that `sha256sum --check` reads, too.
+"""The digests of a checkpoint: a file in its folder, which `sha256sum --check` reads as well.
 
 ``python -m serve download`` writes it and checks it, ``python -m serve verify`` checks it, and so does a start with
 ``WW_VERIFY_WEIGHTS=1``. It tells damage (a disk, a copy that was cut, one file of another version), and not who made

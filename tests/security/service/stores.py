@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from serve.errors import ServiceError
 from serve.speech.audio import Sound
 from serve.voices.quotas import Quota
 from serve.voices.records import NewVoice
@@ -31,6 +35,32 @@ def voice_of(name, seed=0, count=1000, transcript="What is said."):
 def opened(folder, days=30, quota=QUOTA):
     """The store, as a start opens it."""
     return VoiceStore(Path(folder), quota, days)
+
+
+@contextmanager
+def busy(once: Callable[[str], object], threads: int = 2) -> Iterator[None]:
+    """Call ``once`` in threads, each time with another name, for as long as the block runs; no call may be refused."""
+    stop, faults = threading.Event(), []
+
+    def work(number: int) -> None:
+        count = 0
+        while not stop.is_set():
+            try:
+                once(f"{number}-{count}")
+            except ServiceError as error:
+                faults.append(error)
+            count += 1
+
+    workers = [threading.Thread(target=work, args=[number]) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    assert faults == []
 
 
 def names(store, owner="anna"):

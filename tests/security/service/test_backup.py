@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sqlite3
-import threading
 import zipfile
 from contextlib import closing
 from dataclasses import replace
@@ -16,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from serve.errors import ServiceError, SettingsError
+from serve.errors import SettingsError
 from serve.voices.archive import MANIFEST, Kept, manifest, reading
 from serve.voices.backup import make_backup, restore
 from serve.voices.folder import DATABASE
 from serve.voices.opening import open_as_it_is, open_shelf
 from serve.voices.records import VoiceInfo
 from serve.voices.samples import pack
-from tests.security.service.stores import audio, files, names, opened, run_verb, sound_of, voice_of
+from tests.security.service.stores import audio, busy, files, names, opened, run_verb, sound_of, voice_of
 
 PATH = "/v1/audio/voices"
 
@@ -101,23 +100,7 @@ def test_backups_while_voices_come_and_go(folder, tmp_path):
     """Each holds every voice that stays, each with its audio, and none twice."""
     store = opened(folder)
     stay = {store.add(voice_of(f"stay-{number}", number), "anna").id for number in range(5)}
-    stop = threading.Event()
-    faults = []
-
-    def churn(number):
-        count = 0
-        while not stop.is_set():
-            try:
-                info = store.add(voice_of(f"x-{number}-{count}", count), "ben")
-                store.delete(info.id, "ben")
-            except ServiceError as error:
-                faults.append(error)
-            count += 1
-
-    threads = [threading.Thread(target=churn, args=[number]) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with busy(lambda name: store.delete(store.add(voice_of(f"x-{name}"), "ben").id, "ben")):
         for number in range(8):
             made = make_backup(open_as_it_is(folder, 30), tmp_path / f"{number}.zip")
             assert made.damaged == ()
@@ -125,11 +108,6 @@ def test_backups_while_voices_come_and_go(folder, tmp_path):
                 ids = [kept.info.id for kept in read.voices]
             assert stay <= {*ids}
             assert len({*ids}) == len(ids) == made.voices
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert faults == []
     assert len({*names(opened(folder))}) == 5
 
 

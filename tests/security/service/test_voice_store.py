@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing
 
@@ -24,7 +23,7 @@ from serve.voices.database import Database, Rows
 from serve.voices.folder import DATABASE, UNFINISHED
 from serve.voices.quotas import Quota
 from serve.voices.tombstones import Tombstones
-from tests.security.service.stores import ROOT, audio, files, names, opened, run_verb, sound_of, voice_of
+from tests.security.service.stores import ROOT, audio, busy, files, names, opened, run_verb, sound_of, voice_of
 
 PATH = "/v1/audio/voices"
 DAY_S = 86_400
@@ -481,30 +480,15 @@ def test_what_is_discarded_does_not_come_back(folder):
 def test_starts_while_others_write_take_nothing_from_them(folder):
     """A start looks at files that a running process is just naming and removing."""
     store = opened(folder)
-    stop = threading.Event()
-    made, faults = [], []
+    made = []
 
-    def churn(number):
-        count = 0
-        while not stop.is_set():
-            try:
-                made.append(store.add(voice_of(f"{number}-{count}", count), "anna"))
-                store.delete(store.add(voice_of(f"x-{number}-{count}"), "anna").id, "anna")
-            except ServiceError as error:
-                faults.append(error)
-            count += 1
+    def add_and_delete(name):
+        made.append(store.add(voice_of(name), "anna"))
+        store.delete(store.add(voice_of(f"x-{name}"), "anna").id, "anna")
 
-    threads = [threading.Thread(target=churn, args=[number]) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with busy(add_and_delete):
         for _ in range(15):
             assert opened(folder).quarantined() == (0, 0)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert faults == []
     again = opened(folder)
     assert {*names(again)} == {info.name for info in made}
     assert files(folder, "voices") == audio(*made)

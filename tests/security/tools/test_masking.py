@@ -151,7 +151,7 @@ def test_a_secret_of_the_environment_is_hidden(name: str) -> None:
     [
         "#5 [stack 1/3] FROM docker.io/library/python:3.12-slim@sha256:" + "a" * 64,
         "flash-attn @ https://github.com/Dao-AILab/flash-attention/releases/download/v2.8.3/flash_attn-2.8.3.whl",
-        "https://pypi.org/simple/torch/#sha256=" + "a" * 64,
+        "https://index.example/simple/torch/#sha256=" + "a" * 64,
         "https://download.pytorch.org/whl/cu128/torch-2.9.1-cp312-cp312-linux_x86_64.whl",
         "error: Failed to fetch: `http://127.0.0.1:8080/simple/qwen-tts/`",
         "unix:///var/run/docker.sock",
