@@ -31,8 +31,8 @@ def check_temporary_space() -> None:
         tried = "; ".join(f"{place}: {_why_not(Path(place))}" for place in dict.fromkeys([*named, "/tmp", "/var/tmp"]))  # noqa: S108 - Python's own list
         raise SettingsError(
             f"there is no folder for temporary files: {tried}",
-            remedy="free some space there, give the container one (docker run --init --tmpfs /tmp), or set TMPDIR to a folder"
-            " that can be written",
+            remedy="free some space there, give the container one (docker run --init --tmpfs /tmp), or set TMPDIR to a"
+            " folder that can be written",
         ) from error
 
 
