@@ -139,9 +139,9 @@ def load_planned(workspace: Workspace, names: Sequence[str] | None = None) -> li
     decisions = lock.read(workspace.lock_file)
     known = [decisions.targets[name] for name in matrix.targets if name in decisions.targets]
     require_fresh(known, project, workspace.lock_file)
+    digests = read_base_digests(workspace.locks / "bases.yaml")
     if fault := bases_fault(workspace):
         raise DataError(f"{display_name(workspace.locks / 'bases.yaml')}: {fault}", remedy="make lock")
-    digests = read_base_digests(workspace.locks / "bases.yaml")
     planned: list[Planned] = []
     owners: dict[str, str] = {}
     tagged: dict[str, str] = {}
@@ -241,7 +241,8 @@ def bases_fault(workspace: Workspace) -> str | None:
     try:
         read_base_digests(path)
     except DataError as error:
-        return error.what.removeprefix(display_name(path)).lstrip(": ")
+        fault = error.what.removeprefix(display_name(path)).removeprefix(": ")
+        return re.sub(r"^:(\d+) ", r"line \1: ", fault)
     if not tree.is_file(path):
         return None
     inputs = f"\n# inputs: sha256:{bases_digest(base_images(workspace))}\n"
