@@ -149,4 +149,4 @@ def test_help_lists_the_verbs(pytestconfig):
 def test_an_unknown_verb_is_named_with_the_known_ones(pytestconfig):
     done = run(pytestconfig.rootpath, "serve-it")
     assert done.returncode == 2
-    assert "'client', 'config', 'download', 'verify'" in done.stderr
+    assert "'client', 'config', 'download', 'verify', 'voices'" in done.stderr
