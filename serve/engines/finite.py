@@ -47,7 +47,7 @@ def _not_finite(folder: Path, name: str, dtype: torch.dtype) -> SettingsError:
                 if _is_finite(content.get_tensor(name)):
                     what = f"{file}: {name} is finite, but not in {str(dtype).removeprefix('torch.')}"
                     return SettingsError(what, remedy=LEAVE_DTYPE)
-                return SettingsError(f"{file}: {name} holds values that are no finite numbers", remedy=AGAIN)
+                return SettingsError(f"{file}: {name} holds values that are not finite numbers", remedy=AGAIN)
         except (OSError, SafetensorError):
             continue
-    return SettingsError(f"{folder}: {name} holds values that are no finite numbers", remedy=AGAIN)
+    return SettingsError(f"{folder}: {name} holds values that are not finite numbers", remedy=AGAIN)

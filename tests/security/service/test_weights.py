@@ -75,7 +75,7 @@ def test_a_value_that_is_no_number_is_named(make_client, model, file, value):
     name = put(model / file, value)
     failure = failure_of(make_client, MODEL_DIR=str(model))
     assert isinstance(failure, SettingsError)
-    assert f"{model / file}: {name} holds values that are no finite numbers" in failure.what
+    assert f"{model / file}: {name} holds values that are not finite numbers" in failure.what
     assert "python -m serve verify" in failure.remedy
 
 
@@ -83,7 +83,7 @@ def test_the_process_ends_with_status_2_and_no_traceback(launch, model):
     put(model / WEIGHTS[0], float("nan"))
     process = launch(MODEL_DIR=str(model))
     assert process.popen.wait(timeout=120) == 2
-    assert "holds values that are no finite numbers" in process.stderr()
+    assert "holds values that are not finite numbers" in process.stderr()
     assert "remedy: " in process.stderr()
     assert "Traceback" not in process.stderr()
     assert "defect" not in process.stderr()
