@@ -198,7 +198,7 @@ def test_a_link_is_not_followed_into_a_message(checkout: Path, place: str, *, wh
     for verb in (["images", "lock", "--check"], ["images", "render"]):
         done = tool(checkout, *verb)
         assert done.status in {1, 2}, (verb, done.said)
-        assert "is a link" in done.said
+        assert "is a symbolic link" in done.said
         assert "canary" not in done.said
 
 
