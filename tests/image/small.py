@@ -17,7 +17,7 @@ import yaml
 from far_ends import running
 from package_index import PORT
 from second_engine import SecondEngine
-from space import REPOSITORY, ROOT, Answer, Space
+from space import AS_USUAL, REPOSITORY, ROOT, Answer, Space
 
 from matrix.seal import sealed
 from tests.packing import digest, pack
@@ -46,10 +46,6 @@ def wait_for_half(index: subprocess.Popen[str]) -> None:
     assert index.stdout is not None
     assert select.select([index.stdout], [], [], 60)[0], "the build did not ask for the file"
     assert index.stdout.readline() == "half\n"
-
-
-# Whoever runs the tests may ignore signals (nohup, `&` of a script), and what he starts would, too.
-AS_USUAL = ["env", "--default-signal=INT,TERM,HUP"]
 
 
 @dataclass(frozen=True)

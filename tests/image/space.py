@@ -12,6 +12,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "wheelwright-test"
+# Whoever runs the tests may ignore signals (nohup, `&` of a script), and what they start would, too.
+AS_USUAL = ["env", "--default-signal=INT,TERM,HUP"]
 
 
 @dataclass(frozen=True)

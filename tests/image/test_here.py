@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from space import REPOSITORY, ROOT, Space
+from space import AS_USUAL, REPOSITORY, ROOT, Space
 
 from images.engine import Engine
 from images.quoting import bake_value
@@ -65,7 +65,7 @@ def test_ctrl_c_stops_the_build_and_is_exit_130(make_space: Callable[[str], Spac
     space = make_space("")
     log = space.root / ".build/logs/cpu.build.log"
     process = subprocess.Popen(
-        [sys.executable, "-m", "images", "build", "--root", str(space.root), "cpu", "--no-cache"],
+        [*AS_USUAL, sys.executable, "-m", "images", "build", "--root", str(space.root), "cpu", "--no-cache"],
         cwd=ROOT, env=os.environ | {"REGISTRY": f"{REPOSITORY}-interrupted"}, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
