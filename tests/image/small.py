@@ -101,13 +101,7 @@ class SmallSpace:
         environment = os.environ | self.environment
         with self.said(target, "out").open("w") as out, self.said(target, "err").open("w") as err:
             return subprocess.Popen(
-                [*AS_USUAL, *command],
-                cwd=ROOT,
-                env=environment,
-                text=True,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                command, cwd=ROOT, env=environment, text=True, stdout=out, stderr=err, start_new_session=True
             )
 
     def said(self, target: str, where: str) -> Path:
