@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 CONNECTION = "wheelwright.connection"
 # What is read at once; asyncio's own 256 KiB would be held for every connection.
 READ_BYTES = 64 * 1024
-# After an answer that came before the end of its body, the rest is read and forgotten: a connection that is closed with
-# bytes unread takes the answer with it. It is closed when nothing more came for so long, or all of it took too long.
-LINGER_S, LONGEST_LINGER_S = 15.0, 180.0
+# After an answer that came before the end of its body, the rest is read and forgotten for so long: a connection that
+# is closed with bytes unread takes the answer with it.
+LINGER_S = 30.0
 BAD_HEAD = ServiceError(
     HTTPStatus.BAD_REQUEST,
     "bad_request",
@@ -89,7 +89,6 @@ class StrictProtocol(H11Protocol):
         self._head_timeout_s = head_timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._lingers = False
-        self._heard = 0.0
 
     @property
     def waits(self) -> bool:
@@ -149,22 +148,13 @@ class StrictProtocol(H11Protocol):
             if not self._lingers:
                 self._stop()
                 self._lingers = True
-                self._start(LINGER_S, self._end_lingering, time.monotonic() + LONGEST_LINGER_S)
-            self._heard = time.monotonic()
+                self._start(LINGER_S, self.transport.close)
         elif begun:
             if self._timer is None:
                 self.since = time.monotonic()
                 self._start(self._head_timeout_s, self._head_is_late)
         else:
             self._stop()
-
-    def _end_lingering(self, latest: float) -> None:
-        now = time.monotonic()
-        quiet = self._heard + LINGER_S
-        if now < min(quiet, latest):  # more has come meanwhile
-            self._start(min(quiet, latest) - now, self._end_lingering, latest)
-        else:
-            self.transport.close()
 
     def _head_is_late(self) -> None:
         message = f"the head of the request did not come within {self._head_timeout_s:g} s (WW_HEAD_TIMEOUT_S)"
@@ -197,8 +187,8 @@ class StrictProtocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
-    def _start(self, seconds: float, then: Any, *arguments: Any) -> None:
-        self._timer = self.loop.call_later(seconds, then, *arguments)
+    def _start(self, seconds: float, then: Any) -> None:
+        self._timer = self.loop.call_later(seconds, then)
 
     def _stop(self) -> None:
         self._lingers = False
