@@ -129,7 +129,7 @@ class StrictProtocol(H11Protocol):
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words say less
-        """Answer what is no HTTP."""
+        """Answer a request that is not valid HTTP."""
         self._refuse(BAD_HEAD)
 
     def give_up(self) -> None:

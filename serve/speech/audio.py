@@ -245,7 +245,7 @@ class _Level:
             self._squares += float(np.square(mono).sum())
 
     def check(self, size: int, field: str) -> None:
-        """Raise the 422 for what is no sound."""
+        """Raise the 422 for samples that are silent or not finite."""
         if not self._finite:
             remedy = "export it again, as 16-bit PCM"
             raise invalid("not_finite", f"{field} holds samples that are not finite numbers", field, remedy)

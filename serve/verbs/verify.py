@@ -1,4 +1,4 @@
-"""``python -m serve verify``: read a checkpoint whole, and compare it with its digests (``SHA256SUMS`` beside it)."""
+"""``python -m serve verify``: compare every byte of a checkpoint with its ``SHA256SUMS``."""
 
 from __future__ import annotations
 

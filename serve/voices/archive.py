@@ -171,7 +171,7 @@ def member(voice_id: str) -> str:
 
 
 def not_a_backup(path: Path, what: str) -> SettingsError:
-    """The error of a file that is no backup, or no whole one."""
+    """The error for a file that is not a complete backup."""
     remedy = "take another one; nothing of it was used"
     return SettingsError(f"{path} is no backup of voices that can be used: {what}", remedy=remedy)
 

@@ -1,6 +1,6 @@
 """Audio that the database does not know: kept apart, until an operator decides or its time is over.
 
-When a file came is the time of an empty one beside it (``.since``): its own can be changed by its owner alone. A clock
+An empty ``.since`` file records when audio came: only its owner may change the time of the audio itself. A clock
 that is wrong once must cost nothing, so a file whose time seems to be over is only marked then (``.due``), and is
 removed a day later, if its time still seems to be over.
 """

@@ -73,7 +73,7 @@ def _ended_after(seconds: float) -> Iterator[None]:
 
 
 def all_targets() -> dict[str, Target]:
-    """The ``TARGETS`` of every ``*_targets.py`` beside this file, by name."""
+    """The ``TARGETS`` of every ``*_targets.py`` in this folder, by name."""
     found: dict[str, Target] = {}
     for path in sorted(FOLDER.glob("*_targets.py")):
         module = importlib.import_module(f"tests.fuzz.{path.stem}")

@@ -98,7 +98,7 @@ def test_no_verb_writes_through_a_link(unlocked: Checkout, tmp_path: Path) -> No
 
 
 def test_no_verb_reads_through_a_link(checkout: Checkout, tmp_path: Path) -> None:
-    """Each file that is no program, replaced by a link to the same bytes: only that it is a link can be found wrong."""
+    """Replace each data file by a link to the same bytes: the link itself is then the only fault."""
     data = sorted(path for path in files_below(checkout.root) if path.suffix != ".py" and path.name != ".dockerignore")
     assert len(data) > 35
     assert first_refusal(checkout, READING) == (0, "")

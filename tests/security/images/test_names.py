@@ -26,7 +26,7 @@ MATRIX = (DATA_DIR / "matrix.yaml").read_text(encoding="utf-8")
 
 
 def generated() -> list[str]:
-    """Every name in the build graph of this project that is no target of its matrix."""
+    """Every name that the build graph generates, in addition to the targets of the matrix."""
     workspace = Workspace.load()
     graph = json.loads(render_all(load_planned(workspace), "0")["dockerfiles/docker-bake.json"])
     assert len(graph["target"]) > len(workspace.project.matrix.targets) + 3

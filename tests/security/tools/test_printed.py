@@ -223,7 +223,7 @@ def test_what_the_environment_holds_is_shown(
 
 
 def upstream_rows(canary: str) -> list[dict[str, Any]]:
-    """A list of releases that holds the canary wherever it may, beside a right wheel."""
+    """A list of releases with the canary in every field, and one valid wheel."""
     name = "flash_attn-2.8.4+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"
     right = {"name": name, "state": "uploaded", "digest": f"sha256:{'0' * 64}", "size": 1,
              "updated_at": "2026-08-01T00:00:00Z", "browser_download_url": f"https://127.0.0.1/{name}"}  # fmt: skip
