@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 MIB = 1024 * 1024
 # The engine's share of what is left where its need was not measured, and the provisional pool's until it is loaded.
@@ -20,9 +21,16 @@ HALF, EIGHTH = 2, 8
 # Of what is left, below this the engine's need is measured: a share of little may be too little for it.
 MEASURED_BELOW = 2048 * MIB
 READ_EVERY_S = 0.5
+# Freed memory lies between what is in use, and the C library keeps it: a flood of bodies that are refused took 140 MB
+# more than was counted, in 1.5 s. It is given back when so much was freed: half of what is spare, or for larger memory,
+# where it may cost more milliseconds, this part of what is available.
+FREED_SHARE = 64
 # Of GNU's mallopt.
-M_ARENA_MAX = -8
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 ARENAS = 2
+# A body from here on lies in pages of its own, which grow in place and go back to the system at once. Left alone, the C
+# library raises this to 32 MiB when the weights' buffers are freed, and bodies that grow leave holes in its heap.
+OWN_PAGES = 256 * 1024
 # What a connection holds at most before its request is counted: a part that was read, and its copy in the parser.
 CONNECTION_COST = 128 * 1024
 # Of the machine's memory, where no control group gives a part of it to this service: others live there, too.
@@ -66,6 +74,8 @@ def keep_memory_low() -> None:
         # GNU's: freed memory of one thread is not seen by the next, so few heaps keep less of it.
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
     if read_memory().left < MEASURED_BELOW:
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, OWN_PAGES)
         # oneDNN keeps a program for every shape that it has met, 1,024 of them: 200 MB after some minutes. With 16
         # the tiny checkpoint took up to 70 % more processor time, and stayed where it was.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
@@ -193,33 +203,55 @@ def plan_budget(memory: Memory, *, spare: int, cache: int, work: int | None = No
     return Budget(memory, spare, available // HALF if work is None else work, min(cache, share // 2), share)
 
 
+class Counted(Protocol):
+    """What requests hold.
+
+    Attributes:
+        used: bytes, now.
+        freed: bytes that they have given back since the start.
+    """
+
+    used: int
+    freed: int
+
+
 class Unexplained:
     """Bytes that are taken beyond the budget: by neighbours, or by memory that was freed and is kept for later."""
 
-    def __init__(self, budget: Budget, used: Callable[[], int], read: Callable[[], Memory] = read_memory) -> None:
-        """Take the budget, what gives the bytes that requests hold, and what reads the memory."""
+    def __init__(self, budget: Budget, counted: Counted, read: Callable[[], Memory] = read_memory) -> None:
+        """Take the budget, what requests hold, and what reads the memory."""
         self._budget = budget
-        self._used = used
+        self._counted = counted
         self._read = read
         self._value = 0
         self._until = 0.0
+        self._freed = counted.freed
+        self._most_freed = max(budget.spare // HALF, budget.available // FREED_SHARE, MIB)
 
     def __call__(self) -> int:
-        """The bytes; looked up twice a second at most."""
+        """The bytes; looked up twice a second, and when much was freed: that goes back to the system first."""
         now = time.monotonic()
-        if now >= self._until:
+        if self._counted.freed - self._freed >= self._most_freed:
+            self._give_back()
+        elif now >= self._until:
             self._value = self._look()
             if self._value:
-                give_back()
-                self._value = self._look()
-            self._until = now + READ_EVERY_S
+                self._give_back()
+        else:
+            return self._value
+        self._until = now + READ_EVERY_S
         return self._value
+
+    def _give_back(self) -> None:
+        self._freed = self._counted.freed
+        give_back()
+        self._value = self._look()
 
     def _look(self) -> int:
         budget = self._budget
         # Of the machine the part that this service leaves alone is nobody's business here.
         expected = budget.memory.limit - budget.available - budget.spare
-        expected += budget.work + budget.cache + budget.connections + self._used()
+        expected += budget.work + budget.cache + budget.connections + self._counted.used
         return max(0, self._read().taken - expected)
 
 

@@ -89,6 +89,7 @@ class Pool:
         self.unexplained = unexplained
         self.clock = clock
         self.used = 0
+        self.freed = 0
         self.coming = 0
         # Audio is decoded in threads.
         self._lock = threading.RLock()
@@ -191,6 +192,7 @@ class Pool:
     def _count(self, holding: Holding, size: int) -> None:
         holding.size += size
         self.used += size
+        self.freed += max(0, -size)
         if holding.coming:
             self.coming += size
 

@@ -271,7 +271,7 @@ class Service:
         self.running = Running(chosen, plan, facts, scheduler, prompts)
         self.pool.total = budget.pool
         self.connections.most = self._most_connections(budget.connections)
-        self.pool.unexplained = Unexplained(budget, lambda: self.pool.used)
+        self.pool.unexplained = Unexplained(budget, self.pool)
         log.info("memory: %s", budget.explain())
         log.info("ready after %.1f s (%s), with %s weights", state.ready(), state.phases(), facts.weights)
 

@@ -44,7 +44,9 @@ def flood(service: Contained, bodies: list[bytes]) -> Counter[int]:
     """All of them at once; how often each status came."""
 
     def send(body: bytes) -> int:
-        return service.ask("POST", "/clone", body, Content_Type="application/json")[0]
+        status, content = service.ask("POST", "/clone", body, Content_Type="application/json")
+        assert status, (content, service.state)
+        return status
 
     with ThreadPoolExecutor(len(bodies)) as threads:
         return Counter(threads.map(send, bodies))
@@ -60,9 +62,6 @@ def test_no_load_kills_a_container_of_512_mb(image: str) -> None:
         assert memory["requests"]["limit_bytes"] > 8 * 1024 * 1024
         for bodies in ([large] * 12, [large] * 64, small * 8, [large, *small] * 8):
             counts = flood(service, bodies)
-            # Who still sends when he is refused may lose his answer on the way through the engine's proxy.
-            lost = counts.pop(0, 0)
-            assert lost <= len(bodies) // 2, (lost, counts)
             assert set(counts) <= ALLOWED, counts
             state = service.state
             assert (state["Running"], state["OOMKilled"]) == (True, False), service.log[-2000:]

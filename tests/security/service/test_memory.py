@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tracemalloc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -18,6 +21,14 @@ from tests.serve.refused import error_of
 
 GIB = 1024 * MIB
 LIMITS = AudioLimits(64 * MIB, 1, 30)
+
+
+@dataclass
+class Counts:
+    """What requests hold and have freed."""
+
+    used: int
+    freed: int = 0
 
 
 def machine(root, total_kib=16 * 1024 * 1024, available_kib=12 * 1024 * 1024):
@@ -86,8 +97,45 @@ def test_the_shares_add_up_and_are_explained():
 def test_a_neighbours_growth_is_seen():
     budget = plan_budget(Memory(512 * MIB, 300 * MIB, "x"), spare=16 * MIB, cache=0, work=50 * MIB)
     expected = 300 * MIB + 50 * MIB + budget.connections + 7
-    assert Unexplained(budget, lambda: 7, lambda: Memory(512 * MIB, expected + 9, "x"))() == 9
-    assert Unexplained(budget, lambda: 7, lambda: Memory(512 * MIB, expected - 9, "x"))() == 0
+    for more, seen in [(9, 9), (-9, 0)]:
+        assert Unexplained(budget, Counts(7), lambda more=more: Memory(512 * MIB, expected + more, "x"))() == seen
+
+
+def test_what_requests_freed_goes_back_to_the_system_before_half_of_the_spare_is_lost(monkeypatch):
+    budget = plan_budget(Memory(512 * MIB, 300 * MIB, "x"), spare=16 * MIB, cache=0, work=50 * MIB)
+    given_back = []
+    monkeypatch.setattr("serve.memory.give_back", lambda: given_back.append(counts.freed))
+    counts = Counts(0)
+    unexplained = Unexplained(budget, counts, lambda: Memory(512 * MIB, 300 * MIB, "x"))
+    for _ in range(40):
+        counts.freed += MIB
+        unexplained()
+    assert given_back == [8 * MIB, 16 * MIB, 24 * MIB, 32 * MIB, 40 * MIB]
+
+
+# Bodies grow side by side, and every other one goes.
+HOLES = """
+from serve import memory
+def anonymous():
+    return int(next(row for row in open("/proc/self/status") if row.startswith("RssAnon")).split()[1]) * 1024
+memory.read_memory = lambda: memory.Memory(512 * memory.MIB, 300 * memory.MIB, "x")
+memory.keep_memory_low()
+weights = bytearray(31 * memory.MIB)
+del weights
+before, part, bodies = anonymous(), bytes(64 * 1024), [bytearray() for _ in range(40)]
+for _ in range(24):
+    for body in bodies:
+        body += part
+del bodies[::2], body
+print(anonymous() - before, sum(map(len, bodies)))
+"""
+
+
+def test_bodies_that_are_gone_leave_no_memory_behind_in_a_small_container():
+    done = subprocess.run([sys.executable, "-c", HOLES], check=True, capture_output=True, text=True)
+    taken, held = map(int, done.stdout.split())
+    assert held == 30 * MIB
+    assert taken < held + 16 * MIB
 
 
 @pytest.mark.parametrize(
