@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matrix import DATA_DIR, load_project, tree
-from matrix.cli import Parser, run, say, tell, tell_json
+from matrix.cli import Parser, path_of, run, say, tell, tell_json
 from matrix.errors import ExitCode
 from matrix.expand import expand
 from matrix.schema import matrix_schema
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m matrix", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     check = verbs.add_parser("check", help="judge matrix.yaml, compat.yaml and known_broken.yaml")
-    check.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix")
+    check.add_argument("--matrix", type=path_of, metavar="FILE", help="another matrix")
     check.add_argument("--json", action="store_true", help="print JSON")
     schema = verbs.add_parser("schema", help="write matrix/schema.json")
     schema.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is not fresh")

@@ -10,12 +10,17 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 from matrix.errors import ExitCode, WheelwrightError
 from matrix.masking import mask
 from matrix.shown import json_text, shown, shown_lines
+
+_MOST_SHOWN = 100
+# A file system takes 255 bytes; what stands next to a file, and is written before it, has a longer name.
+_LONGEST_NAME = 200
 
 
 def say(message: str) -> None:
@@ -44,6 +49,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and how the command is used; ends with exit code 2."""
         super().error(shown_lines(shown(mask(message))))
+
+
+def path_of(text: str) -> Path:
+    """The path that an option gives; whether it is there, and of which kind, is the command's question.
+
+    Raises:
+        argparse.ArgumentTypeError: no file can have it, or nobody here may look.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    if len(os.fsencode(Path(text).name)) > _LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"{text[:_MOST_SHOWN]!r}...: no name of a file is so long")
+    try:
+        Path(text).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text[:_MOST_SHOWN]!r}: {error.strerror}") from None
+    return Path(text)
 
 
 def run(main: Callable[[], int]) -> int:

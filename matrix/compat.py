@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix.flash_attn_facts import CodeFor, FlashAttnFacts
+from matrix.gpu_names import GpuNames
 from matrix.values import Abi, Arch, Cuda, Driver, PythonVersion
 
 
@@ -158,7 +159,7 @@ class Compat:
     Attributes:
         as_of: the day on which they were last looked at (ISO 8601).
         torch_sass: the code in each CUDA build of torch, by torch minor, CUDA and platform.
-        gpus: the architecture of each GPU, by its name; ``gpu_facts`` has the rest.
+        gpus: the architecture of each GPU, by its name; ``gpu_facts`` has the rest, ``gpu_names`` its other names.
         driver_floors: the oldest driver for each CUDA major.
         toolkit_drivers: the driver that came with a toolkit: what translates PTX must be as new.
         data: all that the file says, as it was read: what locks are decided from.
@@ -174,6 +175,7 @@ class Compat:
     torch_sass: Mapping[tuple[str, Cuda, str], CodeFor]
     gpus: Mapping[str, Arch]
     gpu_facts: Mapping[str, GpuFacts]
+    gpu_names: GpuNames
     driver_floors: Mapping[int, Driver]
     toolkit_drivers: Mapping[Cuda, Driver]
     flash_attn: FlashAttnFacts
@@ -244,12 +246,13 @@ class Compat:
         return None if cuda.major is None else self.driver_floors.get(cuda.major)
 
     def gpu_name(self, name: str) -> str | None:
-        """The name as compat.yaml writes it, whatever the case given; None if unknown."""
-        return next((known for known in self.gpus if known.casefold() == name.casefold()), None)
+        """The name as compat.yaml writes it, for one that nvidia-smi prints or people use; None if it tells no GPU."""
+        found = self.gpu_names.find(name)
+        return found[0] if len(found) == 1 else None
 
     def like(self, gpu: str | None, arch: Arch) -> Iterable[GpuFacts]:
-        """The facts of a GPU, or where its name is not ours, of every GPU of its architecture."""
-        named = None if gpu is None else self.gpu_facts.get(gpu)
-        if named is not None:
+        """The facts of a GPU, by any of its names; where it has none of ours, of every GPU of its architecture."""
+        named = None if gpu is None else self.gpu_facts.get(gpu) or self.gpu_facts.get(self.gpu_name(gpu) or "")
+        if named is not None and named.arch == arch:
             return (named,)
         return tuple(facts for facts in self.gpu_facts.values() if facts.arch == arch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from matrix.compat import (
     RegistryBase,
 )
 from matrix.document import Document, KeyPath, read_document
+from matrix.gpu_names import GpuNames
 from matrix.origins import KNOWN, operator, word_for
 from matrix.shapes import CAPABILITY, CUDA, DAY, DRIVER, MINOR, PLATFORM, PYTHON, SPECIFIER, VERSION
 from matrix.spec import Entries, Items, Record, Spec, Text, Whole, exactly, read
@@ -42,9 +44,16 @@ _BASES = Record(
     }
 )
 
+_GPU_NAME = Text("a GPU's name", exactly(r"[A-Za-z0-9][A-Za-z0-9 ()._-]*"))
 _GPU = Record(
-    {"arch": CAPABILITY, "driver": DRIVER, "last_driver": DRIVER, "platforms": Items(PLATFORM, at_least=1)},
-    optional=frozenset({"driver", "last_driver", "platforms"}),
+    {
+        "arch": CAPABILITY,
+        "driver": DRIVER,
+        "last_driver": DRIVER,
+        "platforms": Items(PLATFORM, at_least=1),
+        "names": Items(_GPU_NAME, at_least=1),
+    },
+    optional=frozenset({"driver", "last_driver", "platforms", "names"}),
 )
 
 _OTHER_BACKEND = Record(
@@ -73,7 +82,7 @@ SPEC: Spec = Record(
         "torch_sass": Items(torch_file.SASS, at_least=1),
         "gpus_source": Text(),
         "gpu_drivers_source": Text(),
-        "gpus": Entries(Text("a GPU's name", exactly(r"[A-Za-z0-9][A-Za-z0-9 ()._-]*")), _GPU, at_least=1),
+        "gpus": Entries(_GPU_NAME, _GPU, at_least=1),
         "toolkit_drivers_source": Text(),
         "toolkit_drivers": Entries(CUDA, DRIVER),
         "driver_floors_source": Text(),
@@ -100,9 +109,16 @@ def load_compat(path: Path) -> Compat:
     torch_file.check(document, data["torch"])
     flash_attn_file.check(document, data["flash_attn"])
     try:
-        return _build(data)
+        return _build(data, _gpu_names(document, data["gpus"]))
     except InvalidSpecifier as error:
         raise document.error((), str(error)) from None
+
+
+def _gpu_names(document: Document, rows: Mapping[str, Any]) -> GpuNames:
+    try:
+        return GpuNames.of({name: row.get("names", ()) for name, row in rows.items()})
+    except ValueError as error:
+        raise document.error(("gpus",), str(error), remedy="let one row have the name") from None
 
 
 def _check_origins(document: Document, data: dict[str, Any]) -> None:
@@ -173,7 +189,7 @@ def _bases(row: dict[str, Any]) -> Bases:
     )
 
 
-def _build(data: dict[str, Any]) -> Compat:
+def _build(data: dict[str, Any], gpu_names: GpuNames) -> Compat:
     qwen = data["qwen_tts"]
     platforms = tuple(data["platforms"])
     gpus = {name: _gpu(row, platforms) for name, row in data["gpus"].items()}
@@ -187,6 +203,7 @@ def _build(data: dict[str, Any]) -> Compat:
         torch_sass=sass,
         gpus={name: facts.arch for name, facts in gpus.items()},
         gpu_facts=gpus,
+        gpu_names=gpu_names,
         driver_floors={int(major): Driver.parse(floor) for major, floor in data["driver_floors"].items()},
         toolkit_drivers={Cuda.parse(cuda): Driver.parse(driver) for cuda, driver in data["toolkit_drivers"].items()},
         flash_attn=flash_attn_file.build(data["flash_attn"]),

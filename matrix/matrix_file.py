@@ -12,14 +12,26 @@ from packaging.version import Version
 from matrix.checks import check_aliases, check_axes, check_exclusions, check_export, check_target, check_trims
 from matrix.compat import Compat
 from matrix.document import read_document
+from matrix.known import newest_patch
 from matrix.model import COMPRESSIONS, Axes, Budget, DefaultAttention, Exclusion, Export, Matrix, Target
 from matrix.providers import PROVIDER, read_providers
-from matrix.shapes import CUDA, NAME, PLATFORM, PYTHON, SPECIFIER, TARGET, TIERS, TORCH, TORCH_PATCH
+from matrix.shapes import (
+    ASKED_ABI,
+    ASKED_CUDA,
+    ASKED_PLATFORM,
+    ASKED_PYTHON,
+    ASKED_SPECIFIER,
+    ASKED_TORCH,
+    NAME,
+    TARGET,
+    TIERS,
+)
 from matrix.spec import Choice, Entries, Flag, Items, Nullable, Record, Spec, Text, Whole, exactly, read
 from matrix.trims import Trim
+from matrix.typed import make_canonical
 from matrix.values import Abi, Arch, Cuda, PythonVersion
 
-_GPU = Text("a GPU's name as in compat.yaml")
+_GPU = Text("a GPU's name, as in compat.yaml or as nvidia-smi prints it")
 _ATTENTION = Choice(("flash_attention_2", "sdpa", "eager"))
 
 # As the hub has it: no part begins or ends with a dot or a dash, so none is a folder's `..` either.
@@ -31,14 +43,14 @@ _TARGET = Record(
     {
         "description": Text(),
         "tier": Choice(TIERS),
-        "python": PYTHON,
-        "torch": TORCH_PATCH,
-        "cuda": CUDA,
-        "platform": PLATFORM,
+        "python": ASKED_PYTHON,
+        "torch": ASKED_TORCH,
+        "cuda": ASKED_CUDA,
+        "platform": ASKED_PLATFORM,
         "gpus": Items(_GPU),
         "model": Text("a hub id: owner/name", exactly(rf"(?!.*(?:--|\.\.)){_HUB}/{_HUB}")),
         "base": Choice(("slim", "devel")),
-        "flash_attn": Nullable(SPECIFIER),
+        "flash_attn": Nullable(ASKED_SPECIFIER),
         "source_build": Flag(),
         "trims": Items(NAME),
         "budget": Record(_BUDGET, frozenset({"extra_mb"})),
@@ -47,7 +59,13 @@ _TARGET = Record(
     optional=frozenset({"trims", "budget"}),
 )
 
-_MATCH_KEYS: dict[str, Spec] = {"python": PYTHON, "torch": TORCH, "cuda": CUDA, "gpu": _GPU, "platform": PLATFORM}
+_MATCH_KEYS: dict[str, Spec] = {
+    "python": ASKED_PYTHON,
+    "torch": ASKED_TORCH,
+    "cuda": ASKED_CUDA,
+    "gpu": _GPU,
+    "platform": ASKED_PLATFORM,
+}
 
 #: The shape of matrix.yaml; ``python -m matrix schema`` writes it as JSON schema.
 SPEC: Spec = Record(
@@ -55,12 +73,12 @@ SPEC: Spec = Record(
         "schema": Whole(1, 1),
         "axes": Record(
             {
-                "python": Items(PYTHON, at_least=1),
-                "torch": Items(TORCH, at_least=1),
-                "cuda": Items(CUDA, at_least=1),
-                "abi": Items(Choice(("derived", "TRUE", "FALSE")), at_least=1),
+                "python": Items(ASKED_PYTHON, at_least=1),
+                "torch": Items(ASKED_TORCH, at_least=1),
+                "cuda": Items(ASKED_CUDA, at_least=1),
+                "abi": Items(ASKED_ABI, at_least=1),
                 "gpu": Items(_GPU, at_least=1),
-                "platform": Items(PLATFORM, at_least=1),
+                "platform": Items(ASKED_PLATFORM, at_least=1),
             }
         ),
         "exclude": Items(
@@ -84,6 +102,7 @@ def load_matrix(path: Path, compat: Compat, trims: Mapping[str, Trim]) -> Matrix
     """
     document = read_document(path)
     data = read(document, SPEC)
+    make_canonical(document, data, compat)
     check_axes(document, data["axes"], compat)
     for name, row in data["targets"].items():
         check_target(document, name, row, compat)
@@ -91,12 +110,12 @@ def load_matrix(path: Path, compat: Compat, trims: Mapping[str, Trim]) -> Matrix
     check_export(document, data.get("export"))
     check_aliases(document, data.get("aliases", {}), data["targets"])
     axes = _axes(data["axes"], compat)
-    exclude = tuple(_exclusion(row, compat) for row in data.get("exclude", []))
+    exclude = tuple(_exclusion(row) for row in data.get("exclude", []))
     check_exclusions(document, data.get("exclude", []), exclude, axes, compat)
     return Matrix(
         axes=axes,
         exclude=exclude,
-        targets={name: _target(name, row, compat) for name, row in data["targets"].items()},
+        targets={name: _target(name, row) for name, row in data["targets"].items()},
         aliases=data.get("aliases", {}),
         providers=read_providers(document, data.get("providers", []), compat),
         reuse=data.get("reuse") == "measured",
@@ -104,16 +123,9 @@ def load_matrix(path: Path, compat: Compat, trims: Mapping[str, Trim]) -> Matrix
     )
 
 
-def newest_patch(torch: str, compat: Compat) -> Version:
-    """Give the full version that a matrix or a person means: ``2.9`` is its newest known patch."""
-    facts = compat.torch.get(torch)
-    return facts.patches[-1] if facts else Version(torch)
-
-
 def _axes(row: dict[str, Any], compat: Compat) -> Axes:
-    names = [compat.gpu_name(gpu) or gpu for gpu in row["gpu"]]
     gpus: dict[Arch, str] = {}
-    for name in names:
+    for name in row["gpu"]:
         gpus.setdefault(compat.gpus[name], name)
     return Axes(
         python=tuple(PythonVersion.parse(text) for text in row["python"]),
@@ -125,20 +137,20 @@ def _axes(row: dict[str, Any], compat: Compat) -> Axes:
     )
 
 
-def _exclusion(row: dict[str, Any], compat: Compat) -> Exclusion:
+def _exclusion(row: dict[str, Any]) -> Exclusion:
     match = row["match"]
     return Exclusion(
         python=PythonVersion.parse(match["python"]) if "python" in match else None,
         torch=match.get("torch"),
         cuda=Cuda.parse(match["cuda"]) if "cuda" in match else None,
-        gpu=(compat.gpu_name(match["gpu"]) or match["gpu"]) if "gpu" in match else None,
+        gpu=match.get("gpu"),
         platform=match.get("platform"),
         because=row["because"],
         source=row["source"],
     )
 
 
-def _target(name: str, row: dict[str, Any], compat: Compat) -> Target:
+def _target(name: str, row: dict[str, Any]) -> Target:
     attention = row["attention"]
     return Target(
         name=name,
@@ -148,7 +160,7 @@ def _target(name: str, row: dict[str, Any], compat: Compat) -> Target:
         torch=Version(row["torch"]),
         cuda=Cuda.parse(row["cuda"]),
         platform=row["platform"],
-        gpus=tuple(compat.gpu_name(gpu) or gpu for gpu in row["gpus"]),
+        gpus=tuple(row["gpus"]),
         model=row["model"],
         base=row["base"],
         flash_attn=SpecifierSet(row["flash_attn"]) if row["flash_attn"] is not None else None,

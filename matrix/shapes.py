@@ -21,6 +21,27 @@ SPECIFIER = Text(
     "a version specifier such as >=2.8,<3",
     exactly(r"(?:[<>]=?|==|!=|~=) ?\d[\d.a-z]*(?:, ?(?:[<>]=?|==|!=|~=) ?\d[\d.a-z]*)*"),
 )
+#: As people write them in a matrix; ``matrix.typed`` reads them and says what is wrong with one.
+ASKED_PYTHON = Text("a Python version such as 3.12", exactly(r"(?:[A-Za-z]{2,7}[ -]?)?\d[\d.x*]{1,10}t?"), version=True)
+ASKED_TORCH = Text(
+    "a torch version such as 2.9 or 2.9.1",
+    exactly(r"(?:[A-Za-z]{1,7})? ?(?:[<>=!~]{1,3} ?)?v?\d[\w.+*]{0,63}(?:, ?[<>=!~]{1,3} ?\d[\w.*]{0,63})*"),
+    version=True,
+)
+ASKED_CUDA = Text(
+    "a CUDA version such as 12.8, or cpu",
+    exactly(r"(?:[A-Za-z]{1,4}[ -]?)?\d[\d.x*]{1,10}|[Cc][Pp][Uu]|none"),
+    version=True,
+)
+ASKED_ABI = Text("derived, TRUE or FALSE", exactly(r"derived|(?:cxx11_?abi[ =_]?)?(?:[A-Za-z]{4,5}|[01])"))
+ASKED_PLATFORM = Text("a platform such as linux_x86_64", exactly(r"[A-Za-z0-9][A-Za-z0-9_/-]{2,40}"))
+ASKED_SPECIFIER = Text(
+    "a version specifier such as >=2.8,<3",
+    exactly(
+        r"(?:[Ff]lash[-_][Aa]ttn ?)?(?:(?:[<>]=?|==|!=|~=) ?)?v?\d[\d.a-z*]*"
+        r"(?:, ?(?:[<>]=?|==|!=|~=) ?\d[\d.a-z*]*)*"
+    ),
+)
 SHA256 = Text("a sha256: 64 hex digits", exactly(r"[0-9a-f]{64}"))
 NAME = Text("a name: a-z, 0-9, '.', '_', '-', at most 63 characters", exactly(r"[a-z0-9][a-z0-9._-]{0,62}"))
 #: The tiers of targets: each is a group of the build graph, in which targets and groups share their names.

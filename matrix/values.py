@@ -1,7 +1,8 @@
 """The small values that cells are made of: each parses what people write and prints one canonical form.
 
-Forms: CONTRACTS "Values". ``parse`` raises ``ValueError`` with a sentence that says what is accepted; the
-caller adds where the text came from (a YAML line, an option).
+Forms: CONTRACTS "Values", and what pip, nvcc, nvidia-smi and wheel names write of the same. ``parse`` raises
+``ValueError`` with a sentence that says what is accepted; the caller adds where the text came from (a YAML line, an
+option).
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-_PYTHON = re.compile(r"(\d)\.(\d{1,2})(t?)")
-_CUDA = re.compile(r"(\d{1,2})\.(\d)")
-_ROCM = re.compile(r"rocm(\d)\.(\d)(?:\.\d)?")
-_ARCH_DOTTED = re.compile(r"(\d{1,2})\.(\d)([af]?)")
-_ARCH_PLAIN = re.compile(r"(?:sm_)?(\d{1,2})(\d)([af]?)")
-_DRIVER = re.compile(r"(\d{3,4})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
+_FLAGS = re.IGNORECASE | re.ASCII
+_PYTHON = re.compile(r"(?:c?python|py|cp)?[ -]?(\d)\.?(\d{1,2})(?:\.(?:\d{1,3}|[x*]))?(t?)", _FLAGS)
+_CUDA = re.compile(r"(?:cuda|cu|v)?[ -]?(\d{1,2}(?=\.)|\d{2})\.?(\d)(?:\.\d{1,3}){0,2}", _FLAGS)
+_CUDA_MAJOR = re.compile(r"(?:cuda|cu|v)?[ -]?(\d{2})(?:\.[x*])?", _FLAGS)
+_ROCM = re.compile(r"rocm[ -]?(\d)\.(\d{1,2})(?:\.\d{1,2})?", _FLAGS)
+_NO_CUDA = frozenset({"cpu", "none"})
+_ARCH = re.compile(r"(?:sm|compute)?[_ ]?(\d{1,2})\.?(\d)([af]?)", _FLAGS)
+_DRIVER = re.compile(r"v?(\d{3,4})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?", _FLAGS)
+_ABI = re.compile(r"(?:cxx11_?abi[ =_]?)?(true|false|1|0)", _FLAGS)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,7 +33,7 @@ class PythonVersion:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``3.12`` or ``3.13t``."""
+        """Read ``3.12`` or ``3.13t``, a release of it (``3.12.3``), or a tag: ``cp312``, ``py312``, ``python3.12``."""
         found = _PYTHON.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is not a Python version such as 3.12 or 3.13t")
@@ -57,15 +61,23 @@ class Cuda:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``12.8``, ``cpu`` or ``rocm6.4``."""
-        if text == "cpu":
+        """Read ``12.8``, ``cpu`` or ``rocm6.4``, a release of it (``12.8.1``), or a tag: ``cu128``, ``128``."""
+        if text.lower() in _NO_CUDA:
             return cls(None, None)
         if rocm := _ROCM.fullmatch(text):
             return cls(int(rocm[1]), int(rocm[2]), is_rocm=True)
         found = _CUDA.fullmatch(text)
         if found is None:
+            if (major := cls.major_of(text)) is not None:
+                raise ValueError(f"{text!r} means every CUDA {major}, and one is wanted here, such as {major}.0")
             raise ValueError(f"{text!r} is not a CUDA version such as 12.8, and not 'cpu'")
         return cls(int(found[1]), int(found[2]))
+
+    @staticmethod
+    def major_of(text: str) -> int | None:
+        """The major that a text names without a minor: 12 for ``12``, ``cu12`` and ``12.x``; else None."""
+        found = _CUDA_MAJOR.fullmatch(text)
+        return None if found is None else int(found[1])
 
     @property
     def is_cpu(self) -> bool:
@@ -100,11 +112,11 @@ class Arch:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``8.6``, ``86`` or ``sm_86``; of machine code also ``sm_90a``."""
-        found = _ARCH_DOTTED.fullmatch(text) or _ARCH_PLAIN.fullmatch(text)
+        """Read ``8.6``, ``86``, ``sm86`` or ``sm_86``; of machine code also ``sm_90a``."""
+        found = _ARCH.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is not a GPU architecture such as sm_86, 86 or 8.6")
-        return cls(int(found[1]), int(found[2]), found[3])
+        return cls(int(found[1]), int(found[2]), found[3].lower())
 
     @property
     def capability(self) -> str:
@@ -186,8 +198,8 @@ class Abi(StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``TRUE`` or ``FALSE`` in any case."""
-        try:
-            return cls(text.upper())
-        except ValueError:
-            raise ValueError(f"{text!r} is not an ABI: TRUE or FALSE") from None
+        """Read ``TRUE`` or ``FALSE`` in any case, ``1`` or ``0``, or as a wheel's name has it: ``cxx11abiTRUE``."""
+        found = _ABI.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is not an ABI: TRUE or FALSE")
+        return cls("TRUE" if found[1].lower() in {"true", "1"} else "FALSE")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrix import DATA_DIR, tree
+from matrix.cli import path_of
 from matrix.document import display_name
 from matrix.errors import UsageError
 
@@ -53,13 +54,13 @@ def lock_of(matrix: Path) -> Path:
     >>> lock_of(Path("a/matrix.yaml")).name, lock_of(Path("a/lab.yaml")).name
     ('lock.yaml', 'lab.lock.yaml')
     """
-    return matrix.with_name(_LOCK if matrix.name == _MATRIX else f"{matrix.stem}.{_LOCK}")
+    return matrix.parent / (_LOCK if matrix.name == _MATRIX else f"{matrix.stem}.{_LOCK}")
 
 
 def matrix_of(lock: Path) -> Path | None:
     """The matrix that stands next to a lock; None where there is none."""
     name = _MATRIX if lock.name == _LOCK else f"{lock.name.removesuffix(f'.{_LOCK}')}.yaml"
-    found = lock.with_name(name)
+    found = lock.parent / name
     return found if found != lock and found.is_file() else None
 
 
@@ -67,17 +68,17 @@ def add_root(parser: argparse._ActionsContainer) -> None:
     """Give a command ``--root`` and ``--matrix``."""
     parser.add_argument(
         "--root",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         help="the folder with matrix/, instead of this checkout; nothing outside it is written",
     )
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="another matrix; facts stay the project's own")
+    parser.add_argument("--matrix", type=path_of, metavar="FILE", help="another matrix; facts stay the project's own")
 
 
 def add_lock(parser: argparse._ActionsContainer) -> None:
     """Give a command that reads the lock ``--root``, ``--matrix`` and ``--lock``."""
     add_root(parser)
-    parser.add_argument("--lock", type=Path, metavar="FILE", help="another lock")
+    parser.add_argument("--lock", type=path_of, metavar="FILE", help="another lock")
 
 
 def places(options: argparse.Namespace) -> Places:

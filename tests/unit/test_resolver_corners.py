@@ -200,16 +200,6 @@ def test_the_stable_abi_of_free_threaded_pythons(tags: str, python: str, fits: b
     assert (says(rule, wheel(name, "v2.8.3"), cell, FACTS, default_policy(COMPAT)) is None) is fits
 
 
-@pytest.mark.parametrize(
-    ("torch", "remedy"),
-    [
-        ("2.9.0+cu128", "write --torch 2.9.0 --cuda 12.8"),
-        ("2.9.1+cpu", "write --torch 2.9.1 --cuda cpu"),
-        ("2.9.1+xpu", "flash-attn's wheels are for CUDA builds of torch"),
-    ],
-)
-def test_the_local_part_of_a_torch_is_told_apart_by_what_it_says(
-    torch: str, remedy: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(lambda: cli.main(["--torch", torch, "--offline"])) == 2
-    assert f"remedy: {remedy}" in capsys.readouterr().err
+def test_a_local_part_that_is_no_cuda_build_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda: cli.main(["--torch", "2.9.1+xpu", "--offline"])) == 2
+    assert "remedy: flash-attn's wheels are for CUDA builds of torch" in capsys.readouterr().err

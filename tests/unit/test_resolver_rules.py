@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix import DATA_DIR, Abi, Arch, Cell, Cuda, Driver, KnownBroken, PythonVersion, load_project
-from matrix.matrix_file import newest_patch
+from matrix.known import newest_patch
 from tests.judging import says
 from wheel_resolver.asking.options import parser, policy_asked
 from wheel_resolver.asking.question import flash_attn_asked

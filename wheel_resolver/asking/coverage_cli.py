@@ -10,9 +10,10 @@ from typing import Any
 from packaging.version import Version
 
 from matrix import load_project, tree
-from matrix.cli import Parser, say, tell, tell_json
+from matrix.cli import Parser, path_of, say, tell, tell_json
 from matrix.errors import DataError, ExitCode, UsageError
 from matrix.shown import shown
+from matrix.words import platform_of
 from wheel_resolver.asking.answer import attention_of, backend_of
 from wheel_resolver.asking.coverage import MARKS, Group, Square, coverage
 from wheel_resolver.asking.options import (
@@ -43,23 +44,24 @@ def main(argv: Sequence[str]) -> int:
     where = places(options)
     project = load_project(where.matrix)
     compat = project.compat
-    if options.platform not in compat.platforms:
+    platform = platform_of(options.platform)
+    if platform not in compat.platforms:
         raise UsageError(f"--platform {options.platform}: not known", remedy=f"known: {', '.join(compat.platforms)}")
     loaded = catalogue_asked(options, project)
     policy = policy_asked(options, project_policy(options, project))
     index = WheelIndex(loaded.catalogue.wheels, Facts(compat, project.known_broken, recorded()), policy)
     gpus = [(name or str(arch), arch) for name, arch in project.matrix.axes.gpu]
-    groups = coverage(index, gpus, options.platform, suggestions_asked(options, project, index))
+    groups = coverage(index, gpus, platform, suggestions_asked(options, project, index))
     for note in loaded.notes:
         say(f"note: {note}")
     if options.html is not None:
         try:
-            write_atomic(where.writable(options.html), render_html(groups, loaded.catalogue, options.platform))
+            write_atomic(where.writable(options.html), render_html(groups, loaded.catalogue, platform))
         except OSError as error:
             raise DataError(f"{options.html}: cannot be written: {error.strerror}") from None
         say(f"{options.html}: written")
     if options.json:
-        tell_json(to_json(groups, loaded.catalogue, options.platform))
+        tell_json(to_json(groups, loaded.catalogue, platform))
     elif options.html is None:
         tell(render_text(groups))
     say(describe_catalogue(loaded.catalogue))
@@ -166,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Which of all shipped torch, CUDA and Python have a flash-attn wheel, for each GPU of the matrix.",
         allow_abbrev=False,
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
+    parser.add_argument("--html", type=path_of, metavar="FILE", help="write one self-contained page")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--platform", default="linux_x86_64", help="such as linux_aarch64")
     add_root(parser)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from matrix import Driver, Project
 from matrix.cli import Parser
 from matrix.errors import UsageError
 from matrix.providers import official
 from matrix.spec import perhaps
+from matrix.words import attention_of_word, dtype_of
 from wheel_resolver.asking.providers import providers_asked
 from wheel_resolver.asking.question import flash_attn_asked
 from wheel_resolver.core.facts import Policy, default_policy
@@ -32,6 +33,10 @@ VERBS = {
     "verify": ("inside.verify_cli", "look inside a wheel file; --env: does flash-attn load here?"),
     "watch": ("locked.watch_cli", "what changed upstream for us; exit 1 if it needs attention"),
 }
+
+_DTYPES = ("float16", "bfloat16", "float32")
+_ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
+_GLIBC = re.compile(r"(?:glibc|manylinux)?[ _-]?(\d)[._](\d{1,3})(?:_\w+)?", re.IGNORECASE | re.ASCII)
 
 _EPILOG = """Lists are comma-separated; what is not given ranges over the matrix.
 
@@ -82,11 +87,26 @@ def policy_asked(options: argparse.Namespace, policy: Policy) -> Policy:
     )
 
 
-def _version(text: str) -> Version:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 2.36") from None
+def _glibc(text: str) -> Version:
+    """A version of glibc, also as a symbol or a platform tag names it: ``GLIBC_2.31``, ``manylinux_2_28``."""
+    found = _GLIBC.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version of glibc such as 2.36")
+    return Version(f"{found[1]}.{found[2]}")
+
+
+def _word(known: Sequence[str], read: Callable[[str], str]) -> Callable[[str], str]:
+    """One of a few words, in any of its spellings."""
+
+    def one(text: str) -> str:
+        found = read(text)
+        if found not in known:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is none of {', '.join(known)}{perhaps(text, known, numbered=True)}"
+            )
+        return found
+
+    return one
 
 
 def _driver(text: str) -> Driver:
@@ -107,7 +127,7 @@ def add_policy(parser: argparse._ActionsContainer) -> None:
         help="whose wheels, the most trusted first: names of the matrix, or GitHub repositories (owner/name)",
     )
     parser.add_argument("--driver", type=_driver, metavar="VERSION", help="the host's NVIDIA driver, such as 580.65")
-    parser.add_argument("--glibc", type=_version, metavar="VERSION", help="the base image's (the oldest of ours)")
+    parser.add_argument("--glibc", type=_glibc, metavar="VERSION", help="the base image's (the oldest of ours)")
     parser.add_argument(
         "--reuse",
         choices=("measured", "none"),
@@ -118,8 +138,10 @@ def add_policy(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("float16", "bfloat16", "float32"),
-        help="what the model runs in, which decides SDPA's kernels (bfloat16, and float16 before sm_80)",
+        type=_word(_DTYPES, dtype_of),
+        metavar="DTYPE",
+        help="float16, bfloat16 or float32: what the model runs in, which decides SDPA's kernels (bfloat16; float16 "
+        "before sm_80)",
     )
 
 
@@ -167,7 +189,10 @@ def parser() -> argparse.ArgumentParser:
     answer.add_argument("--json", action="store_true", help="print JSON")
     answer.add_argument("--explain", action="store_true", help="name the rule that refuses each wheel")
     answer.add_argument(
-        "--require", choices=("flash_attention_2", "sdpa", "eager"), help="exit 1 unless every cell has it"
+        "--require",
+        type=_word(_ATTENTIONS, attention_of_word),
+        metavar="ATTENTION",
+        help="flash_attention_2, sdpa or eager: exit 1 unless every cell has it",
     )
     add_root(answer)
     add_network(answer)

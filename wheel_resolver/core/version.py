@@ -4,4 +4,4 @@ It moves when an answer can move: ``tests/golden/test_rules_version.py`` judges 
 where the verdicts are others and the number is the same.
 """
 
-RULES_VERSION = 2
+RULES_VERSION = 3

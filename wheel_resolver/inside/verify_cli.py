@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from matrix import Project, load_project, tree
-from matrix.cli import Parser, tell, tell_json
+from matrix.cli import Parser, path_of, tell, tell_json
 from matrix.errors import ExitCode, UsageError
 from wheel_resolver.asking.host import read_host
 from wheel_resolver.inside.inspection import remember_loading
@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 as it says (and loads here), 1 a contradiction, a damaged or dangerous file, or does not "
         "load, 2 no wheel, or usage.",
     )
-    parser.add_argument("wheel", nargs="?", type=Path, metavar="WHEEL", help="a wheel's file")
+    parser.add_argument("wheel", nargs="?", type=path_of, metavar="WHEEL", help="a wheel's file")
     parser.add_argument(
         "--env", action="store_true", help="will it (or the installed flash-attn) load beside the torch of this Python?"
     )

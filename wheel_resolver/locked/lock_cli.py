@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from matrix import Project, load_project, tree
-from matrix.cli import Parser, say, tell, tell_json
+from matrix.cli import Parser, path_of, say, tell, tell_json
 from matrix.difference import difference
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, UsageError
@@ -230,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         help="download each wheel that is locked and look into it (else where its bytes are at hand)",
     )
     add_root(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="another lock than the one next to the matrix")
+    parser.add_argument("--output", type=path_of, metavar="FILE", help="another lock than the one next to the matrix")
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--offline", action="store_true", help="open no socket (--check does not, by itself)")
     network.add_argument(

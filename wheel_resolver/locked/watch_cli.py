@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix import Compat, Project, load_project
-from matrix.cli import Parser, say, tell, tell_json
+from matrix.cli import Parser, path_of, say, tell, tell_json
 from matrix.errors import DataError, ExitCode
 from matrix.origins import operator
 from matrix.shown import shown
@@ -135,6 +135,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 nothing to do, 1 something needs attention (marked !), 2 usage or data, 3 network.",
     )
     add_lock(parser)
-    parser.add_argument("--snapshot", type=Path, default=snapshot.SHIPPED, metavar="FILE", help="another snapshot")
+    parser.add_argument("--snapshot", type=path_of, default=snapshot.SHIPPED, metavar="FILE", help="another snapshot")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

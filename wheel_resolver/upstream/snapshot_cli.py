@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from matrix import load_project, tree
-from matrix.cli import Parser, say, tell, tell_json
+from matrix.cli import Parser, path_of, say, tell, tell_json
 from matrix.document import display_name
 from matrix.errors import DataError, ExitCode, NetworkError
 from matrix.shown import shown
@@ -146,6 +146,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
     add_root(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="another snapshot")
+    parser.add_argument("--output", type=path_of, metavar="FILE", help="another snapshot")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
