@@ -242,7 +242,11 @@ def _number(node: Node) -> float | None:
 
 
 def _given(text: str) -> str:
-    """A text as an error quotes it."""
+    """A text as an error quotes it: never the password of a URL."""
+    if "://" in text or "@" in text:
+        from matrix.masking import mask  # noqa: PLC0415 - for errors alone
+
+        text = mask(text)
     return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}...")
 
 

@@ -23,10 +23,15 @@ from wheel_resolver.upstream.source import Mode, cache_path, load_catalogue
 _REPOSITORY = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 
 
+#: A short name of flash-attn's own releases.
+_OFFICIAL = "official"
+
+
 def providers_asked(given: Sequence[str], project: Project) -> tuple[Provider, ...]:
     """The providers that a question trusts, the most trusted first: those of ``--provider``, else the matrix's.
 
-    Each is named as in the matrix, or is a GitHub repository (``owner/name``), which need not stand there.
+    Each is named as in the matrix, is ``official`` (flash-attn's own releases), or is a GitHub repository
+    (``owner/name``), which need not stand there.
 
     Raises:
         UsageError: one is neither.
@@ -39,11 +44,16 @@ def _provider(text: str, known: Sequence[Provider]) -> Provider:
     for each in known:
         if text == each.name or (each.kind == "github" and text.casefold() == each.place.casefold()):
             return each
+    if text.casefold() == _OFFICIAL:
+        return next(each for each in known if each.name == known[-1].name)
     if _REPOSITORY.fullmatch(text) is None:
+        from matrix.masking import mask  # noqa: PLC0415 - for errors alone
+
         names = list(dict.fromkeys(each.name for each in known))
         raise UsageError(
-            f"--provider {text}: neither a provider of the matrix nor a repository{perhaps(text, names)}",
-            remedy=f"known: {', '.join(names)}; or write owner/name of a GitHub repository whose releases carry wheels",
+            f"--provider {mask(text)}: neither a provider of the matrix nor a repository{perhaps(text, names)}",
+            remedy=f"known: {', '.join(names)}, {_OFFICIAL}; or write owner/name of a GitHub repository whose releases "
+            "carry wheels",
         )
     return Provider(text, "github", text, "it was asked for", "--provider")
 

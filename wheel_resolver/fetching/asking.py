@@ -86,6 +86,14 @@ def refuse_status(answer: requests.Response) -> None:
     why = f"status {status} {answer.reason or ''}".rstrip()
     if status in _AGAIN or (status == 403 and waits):  # noqa: PLR2004 - GitHub's secondary limit
         raise CutError(why, _retry_after(answer.headers.get("Retry-After")))
+    if status in {401, 403}:
+        sent = "Authorization" in answer.request.headers
+        what = "the credentials are not accepted" if sent else "it asks for credentials, and none were given"
+        raise NetworkError(
+            f"{file_name(answer.url)}: {urlsplit(answer.url).hostname} gave no file: {what} ({why})",
+            remedy="set WHEELWRIGHT_INDEX_<NAME>_USERNAME and _PASSWORD of the matrix's index, or write the host into "
+            "~/.netrc; they are sent to that index's own place, which WHEELWRIGHT_TRUST_ORIGINS must name",
+        )
     raise NetworkError(
         f"{file_name(answer.url)}: {urlsplit(answer.url).hostname} gave no file: {why}",
         remedy="see whether it still stands upstream: python -m wheel_resolver watch",

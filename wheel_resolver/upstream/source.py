@@ -12,7 +12,6 @@ from pathlib import Path
 
 from matrix import Compat, Provider
 from matrix.errors import DataError, NetworkError
-from matrix.masking import mask
 from matrix.origins import TRUST_VARIABLE, Operator, operator
 from matrix.providers import official
 from wheel_resolver.core.wheel import Release
@@ -137,7 +136,7 @@ class _Loader:
     def _catalogue(self, provider: Provider, notes: list[str]) -> Catalogue:
         listing = self._listing(provider, notes)
         if listing is None:
-            raise NetworkError(f"{mask(provider.place)}: not reached, and nothing of it is cached")
+            raise NetworkError(f"{_shown(provider)}: not reached, and nothing of it is cached")
         if listing.stale:
             day = listing.known.as_of[:10]
             notes.append(f"using the {listing.source} of {day}: wheels uploaded since then are not known")
@@ -170,7 +169,7 @@ class _Loader:
             api, shown = self.api, place
             ask: Callable[[str, Path, float], tuple[Release, ...]] = self._ask_github
         else:
-            api, shown, ask = Api(place, None, self.logins.of(place)), mask(place), self._ask_index
+            api, shown, ask = Api(place, None, self.logins.of(place)), _shown(provider), self._ask_index
         path = cache_path(api, place, self.folder)
         rungs = Rungs(
             place, shown, path, partial(ask, place, self.folder / "pages" / path.stem), self._shipped(provider)
@@ -199,6 +198,15 @@ class _Loader:
 
 def _count(releases: Sequence[Release]) -> int:
     return sum(len(release.assets) for release in releases)
+
+
+def _shown(provider: Provider) -> str:
+    """How errors name a place: a URL's path may hold a token."""
+    if provider.kind != "index":
+        return provider.place
+    from matrix.masking import mask  # noqa: PLC0415 - few matrices name one
+
+    return mask(provider.place)
 
 
 def _in_short(disputed: Sequence[str]) -> list[str]:
