@@ -44,7 +44,11 @@ def main(argv: Sequence[str]) -> int:
     facts = Facts(project.compat, project.known_broken, recorded())
     index = WheelIndex(loaded.catalogue.wheels, facts, policy)
     answers = answer_cells(
-        expansion.cells, index, suggestions_asked(options, project, index), explained=options.explain
+        expansion.cells,
+        index,
+        suggestions_asked(options, project, index),
+        explained=options.explain,
+        superseded=loaded.catalogue.superseded,
     )
     for note in loaded.notes:
         say(f"note: {note}")

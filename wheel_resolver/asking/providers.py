@@ -71,13 +71,15 @@ def suggestions_asked(options: argparse.Namespace, project: Project, index: Whee
 def wheels_beyond(project: Project, index: WheelIndex) -> list[Wheel]:
     """The wheels that are known and that the question does not trust; opens no socket.
 
-    They are those of the matrix's providers that ``--provider`` left out, and those of repositories whose list is in
-    the cache because a question or another matrix once asked for them. Who was never asked is not known.
+    They are those of the matrix's providers that ``--provider`` left out, those of repositories whose list is in the
+    cache because a question or another matrix once asked for them, and those whose list comes with the project.
     """
     trust, own, matrix = index.policy.trust, official(project.compat), project.matrix.providers
-    places = {each.place for each in matrix}
-    known = (*matrix, *(each for each in _cached(project) if each.place not in places))
-    others = [each for each in known if each.name not in {*trust, own.name}]
+    known: dict[str, Provider] = {}
+    for each in (*matrix, *_cached(project), *_shipped()):
+        known.setdefault(each.place.casefold(), each)
+    trusted = {name.casefold() for name in (*trust, own.name)}
+    others = [each for each in known.values() if each.name.casefold() not in trusted]
     beyond = [wheel for wheel in index.wheels if wheel.provider not in trust]
     if others:
         loaded = load_catalogue(
@@ -85,6 +87,13 @@ def wheels_beyond(project: Project, index: WheelIndex) -> list[Wheel]:
         )
         beyond += [wheel for wheel in loaded.catalogue.wheels if wheel.provider != own.name]
     return beyond
+
+
+def _shipped() -> Iterator[Provider]:
+    """The repositories whose list comes with the project."""
+    for repository in snapshot.shipped_others():
+        if _REPOSITORY.fullmatch(repository):
+            yield Provider(repository, "github", repository, "its list comes with the project", "the shipped lists")
 
 
 def _cached(project: Project) -> Iterator[Provider]:

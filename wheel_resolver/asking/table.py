@@ -92,7 +92,9 @@ def _sentences(answers: Iterable[Answer], width: int) -> str:
         if isinstance(resolution, Unsupported):
             text += f"; {resolution.remedy}"
         lines += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-        lines += [f"  {shown(answer.alternatives[0].command)}"] if answer.alternatives else []
+        for each in answer.alternatives[:1]:
+            lines += [f"  {each.note}:"] if each.note else []
+            lines.append(f"  {shown(each.command)}")
     return "\n".join(lines)
 
 
@@ -205,7 +207,8 @@ def render_one(answer: Answer) -> str:
     lines += _others(answer)
     for each in answer.alternatives:
         change = ", ".join(f"{axis} {value}" for axis, value in each.change.items())
-        lines += [f"  with {change}: flash-attn {each.wheel.name.version}", f"    {each.command}"]
+        note = f" ({each.note})" if each.note else ""
+        lines += [f"  with {change}: flash-attn {each.wheel.name.version}{note}", f"    {each.command}"]
     return "\n".join(map(shown, lines))
 
 
@@ -234,4 +237,6 @@ def describe_catalogue(catalogue: Catalogue) -> str:
         f"{each.name}: {each.wheels} ({each.source})" for each in catalogue.providers if len(catalogue.providers) > 1
     )
     unread = f"; {len(catalogue.unparsed)} names not read (--explain lists them)" if catalogue.unparsed else ""
+    if catalogue.superseded:
+        unread += f"; {len(catalogue.superseded)} superseded by newer files of their names"
     return f"{catalogue.listed} wheels listed, {had or f'{catalogue.source} of {catalogue.as_of[:10]}'}{unread}"

@@ -25,7 +25,7 @@ from wheel_resolver.upstream.urls import is_wheel_url
 
 #: The snapshot that comes with the project: official releases from v2.6.3 on.
 SHIPPED = Path(__file__).resolve().parent / "snapshot.json"
-#: The lists of other repositories that come with the project, a file each.
+#: The lists of other repositories that come with the project, a file each: OWNER/NAME.json.
 OTHERS = SHIPPED.parent / "providers"
 
 _ROW_WITH_URL = 5
@@ -48,21 +48,22 @@ class Snapshot:
 def file_of(repository: str, folder: Path | None = None) -> Path:
     """Where the list of another repository than the official one stands.
 
-    >>> file_of("Someone/wheels").name
-    'someone--wheels.json'
+    >>> file_of("someone/wheels").relative_to(OTHERS).as_posix()
+    'someone/wheels.json'
     """
-    return (folder or OTHERS) / f"{repository.replace('/', '--').lower()}.json"
+    return (folder or OTHERS) / f"{repository}.json"
+
+
+def shipped_others() -> dict[str, Path]:
+    """The shipped lists of other repositories, by repository."""
+    found = sorted(OTHERS.glob("*/*.json"))
+    return {path.relative_to(OTHERS).as_posix().removesuffix(".json"): path for path in found}
 
 
 def shipped_of(repository: str) -> Path | None:
     """The shipped list of another repository; None where none comes with the project."""
-    path = file_of(repository)
-    return path if path.is_file() else None
-
-
-def shipped_others() -> list[Path]:
-    """The shipped lists of other repositories, by name."""
-    return sorted(OTHERS.glob("*.json"))
+    wanted = repository.casefold()
+    return next((path for name, path in shipped_others().items() if name.casefold() == wanted), None)
 
 
 def dumps(snapshot: Snapshot) -> str:
