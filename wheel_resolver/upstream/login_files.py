@@ -55,7 +55,7 @@ def netrc_login(environment: Mapping[str, str], host: str) -> tuple[str, str, st
         except (netrc.NetrcParseError, OSError, ValueError):
             return None
         for name, (user, _, password) in entries.items():
-            if name != "default" and name.lower() == host:
+            if name != "default" and name.lower() == host and (user or password):
                 return user or "", password or "", str(path)
         return None
     return None
