@@ -32,6 +32,12 @@ class Suggestion:
     command: str
     note: str | None = None
 
+    @property
+    def options(self) -> str:
+        """The change as options of a question, with what to know before."""
+        change = " ".join(f"--{axis} {value}" for axis, value in self.change.items())
+        return f"{change} ({self.note})" if self.note else change
+
 
 class Suggestions:
     """Finds what would get a cell a wheel, and spells it.

@@ -164,6 +164,7 @@ class _Loader:
             from wheel_resolver.upstream.wheel_folder import list_folder  # noqa: PLC0415 - few matrices name one
 
             known = Snapshot(place, self.now.strftime(TIME), list_folder(Path(place)))
+            notes += _saved_as_urls(known)
             return Listing(known, "folder", stale=False)
         if provider.kind == "github":
             api, shown = self.api, place
@@ -207,6 +208,12 @@ def _shown(provider: Provider) -> str:
     from matrix.masking import mask  # noqa: PLC0415 - few matrices name one
 
     return mask(provider.place)
+
+
+def _saved_as_urls(known: Snapshot) -> list[str]:
+    """A word on files whose names are spelt as in URLs: pip installs them, uv does not."""
+    count = sum("%25" in (asset.url or "").rpartition("/")[2] for each in known.releases for asset in each.assets)
+    return [f"{count} wheels have %2B for + in their file names: read as if renamed, which uv needs"] if count else []
 
 
 def _in_short(disputed: Sequence[str]) -> list[str]:
