@@ -10,6 +10,7 @@ from importlib import import_module
 from matrix import load_project
 from matrix.cli import say, tell, tell_json
 from matrix.errors import ExitCode
+from matrix.shown import shown
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.options import VERBS, catalogue_asked, parse, parser, policy_asked, project_policy
 from wheel_resolver.asking.providers import suggestions_asked
@@ -68,6 +69,8 @@ def _print_text(answers: Sequence[Answer], loaded: Loaded, *, explained: bool) -
         tell("\n\n".join(render_trace(answer) for answer in answers))
         for name in loaded.catalogue.unparsed:
             tell(f"not a wheel name that we read: {json.dumps(name)}")  # quoted: it may hold control characters
+        for what in loaded.catalogue.disputed:
+            tell(shown(what))
     elif len(answers) <= _SENTENCES:
         for answer in answers:
             tell(render_one(answer))

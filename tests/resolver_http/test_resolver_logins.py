@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from matrix import DATA_DIR, Provider
 from matrix.cli import run
@@ -199,6 +201,51 @@ def test_a_file_that_cannot_be_read_or_is_for_all_places_gives_none(tmp_path: Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     assert Logins({**TRUST, "HOME": str(tmp_path)}).of(CORP) is None
+
+
+def test_of_two_indexes_on_one_host_each_has_its_own() -> None:
+    one, two = provider("one", f"{CORP}/one/simple/"), provider("two", f"{CORP}/two/simple/")
+    given = {**TRUST, variables_of("one")[0]: "1", variables_of("two")[0]: "2"}
+    for order in ([one, two], [two, one]):
+        logins = Logins(given, order)
+        assert [login.user for each in (one, two) if (login := logins.of(each.place))] == ["1", "2"]
+        assert variables_of("two")[0] in logins.how(two.place)
+
+
+FRAGMENTS = [
+    "[global]",
+    "index-url",
+    "=",
+    "extra-index-url",
+    "[[index]]",
+    "name",
+    '"',
+    "[",
+    "]",
+    "machine",
+    "login",
+    "\n",
+    " ",
+]
+WORDS = st.sampled_from(
+    [*FRAGMENTS, "password", "default", "macdef", WITH_LOGIN, "https://[", "corp", "\x00", "é", "%(x)s"]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.lists(WORDS, max_size=12).map("".join),
+    file=st.sampled_from([".netrc", ".config/uv/uv.toml", ".pip/pip.conf"]),
+)
+def test_whatever_a_file_holds_it_is_a_login_of_that_place_or_none(tmp_path: Path, text: str, file: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    logins = Logins({**TRUST, "HOME": str(tmp_path)})
+    assert logins.of("https://other.example:8443/simple/") is None
+    found = logins.of(f"{CORP}/simple/")
+    assert found is None or (found.user, found.password, found.source) == ("me", "p@ss", str(path))
+    path.unlink()
 
 
 @pytest.fixture

@@ -65,7 +65,10 @@ class Neighbours:
         key = (number, cell.python, cell.torch, cell.cuda, cell.abi, cell.platform)
         if key not in self._cheapest:
             self._cheapest[key] = self._rank(cell, self._lists[number])
-        return tuple(replace(each, cell=_on_gpu(each.cell, cell)) for each in self._cheapest[key])
+        return tuple(
+            Alternative(each.change, _on_gpu(each.cell, cell), each.wheel, each.third_party)
+            for each in self._cheapest[key]
+        )
 
     def _rank(self, cell: Cell, fitting: list[_Near]) -> list[Alternative]:
         own = _place(cell, self._torches[minor_of(cell.torch)])

@@ -40,10 +40,10 @@ class Access:
         if status == _UNAUTHORIZED and self.header is None:
             return "it asks for credentials, and none were given", self.how
         if status == _UNAUTHORIZED:
-            return "the credentials are not accepted", f"renew or unset those of {self.source}, or {self.how}"
+            return "the credentials are not accepted", f"they are those of {self.source}: correct, renew or unset them"
         if self.header is None:
             return "it may not be read without credentials, or a proxy forbids it", f"{self.how}, or check HTTPS_PROXY"
         return (
             "the credentials may not read this, or a proxy forbids it",
-            f"see what those of {self.source} may read, and check HTTPS_PROXY",
+            f"they are those of {self.source}: see what they may read, and check HTTPS_PROXY",
         )

@@ -10,12 +10,13 @@ is given to a place that the operator names, and to no other; and having a login
 
 from __future__ import annotations
 
-import base64
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from matrix import Provider
 from matrix.origins import GITHUB, Origin, operator, origin_of
@@ -37,6 +38,8 @@ class Login:
     @property
     def header(self) -> str:
         """The value of ``Authorization`` (RFC 7617)."""
+        import base64  # noqa: PLC0415 - most places need no login
+
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
 
 
@@ -76,7 +79,7 @@ class Logins:
         origin = origin_of(url)
         if origin is None or origin not in self._named or not is_safe(url):
             return None
-        return self._of_variables(origin) or self._of_settings(url, origin) or self.of_netrc(origin)
+        return self._of_variables(url, origin) or self._of_settings(url, origin) or self.of_netrc(origin)
 
     def of_netrc(self, origin: Origin) -> Login | None:
         """The login that ``.netrc`` has for a host; it knows no ports."""
@@ -88,20 +91,19 @@ class Logins:
     def how(self, url: str) -> str:
         """How to give a place a login, in words."""
         origin = origin_of(url)
-        names = [each.name for each in self._providers if origin_of(each.place) == origin]
-        user, password = variables_of(names[0] if names else "NAME")
+        names = [each.name for each in self._of_origin(origin) if each.place == url] or ["NAME"]
+        user, password = variables_of(names[0])
         words = f"set {user} and {password}, or write the host into ~/.netrc"
         if origin is not None and origin not in self._named:
             words += f"; it is sent where WHEELWRIGHT_TRUST_ORIGINS names {origin}"
         return words
 
-    def _of_variables(self, origin: Origin) -> Login | None:
-        for provider in self._providers:
-            if origin_of(provider.place) == origin:
-                found = self._pair("WHEELWRIGHT", provider.name)
-                if found is not None:
-                    return found
-        return None
+    def _of_variables(self, url: str, origin: Origin) -> Login | None:
+        found = [(urlsplit(each.place).path, self._pair("WHEELWRIGHT", each.name)) for each in self._of_origin(origin)]
+        return _nearest(found, url)
+
+    def _of_origin(self, origin: Origin | None) -> list[Provider]:
+        return [each for each in self._providers if origin_of(each.place) == origin]
 
     def _pair(self, tool: str, name: str) -> Login | None:
         variables = _variables(tool, name)
@@ -109,11 +111,8 @@ class Logins:
         return Login(user, password, " and ".join(variables)) if user or password else None
 
     def _of_settings(self, url: str, origin: Origin) -> Login | None:
-        """Of several index URLs on one origin the one that has most of the path in common."""
-        logins = [(place.path, login) for place in self._settings if place.origin == origin
-                  and (login := self._login_in(place)) is not None]  # fmt: skip
-        wanted = url.split("//", 1)[-1].split("/")[1:]
-        return max(logins, key=lambda each: _shared(each[0], wanted), default=("", None))[1]
+        found = [(each.path, self._login_in(each)) for each in self._settings if each.origin == origin]
+        return _nearest(found, url)
 
     def _login_in(self, place: IndexUrl) -> Login | None:
         if place.name is not None and (found := self._pair("UV", place.name)) is not None:
@@ -125,14 +124,16 @@ class Logins:
         return index_urls(self._environment)
 
 
-def _shared(path: str, wanted: list[str]) -> int:
-    """How many leading parts two paths share."""
-    count = 0
-    for one, other in zip(path.strip("/").split("/"), wanted, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
+def _nearest(found: Iterable[tuple[str, Login | None]], url: str) -> Login | None:
+    """Of the logins of one origin, each with its index's path, the one that shares most of its path with a URL."""
+    wanted = urlsplit(url).path.strip("/").split("/")
+
+    def shared(path: str) -> int:
+        pairs = zip(path.strip("/").split("/"), wanted, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    logins = [(shared(path), login) for path, login in found if login is not None]
+    return max(logins, key=lambda each: each[0], default=(0, None))[1]
 
 
 def only_for(url: str, login: Login | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
