@@ -9,6 +9,7 @@ from typing import Any
 from matrix.compat import Compat
 from matrix.document import Document, KeyPath
 from matrix.errors import DataError
+from matrix.masking import mask
 from matrix.model import Provider
 from matrix.origins import operator, word_for
 from matrix.shapes import NAME
@@ -74,8 +75,6 @@ def _place(document: Document, keys: KeyPath, row: Mapping[str, Any]) -> str:
     if wanted not in row:
         raise _misplaced(document, keys, row["kind"], f"needs the key {wanted!r}", wanted)
     if wanted == "url" and not operator().allows_download(row["url"]):
-        from matrix.masking import mask  # noqa: PLC0415 - for errors alone
-
         raise document.error(
             (*keys, "url"),
             f"{mask(row['url'])} is a place that nobody but this file names",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from matrix import Project, Provider
 from matrix.errors import DataError, UsageError
+from matrix.masking import mask
 from matrix.providers import official
 from matrix.spec import perhaps
 from wheel_resolver.asking.suggestions import Suggestions
@@ -47,8 +48,6 @@ def _provider(text: str, known: Sequence[Provider]) -> Provider:
     if text.casefold() == _OFFICIAL:
         return next(each for each in known if each.name == known[-1].name)
     if _REPOSITORY.fullmatch(text) is None:
-        from matrix.masking import mask  # noqa: PLC0415 - for errors alone
-
         names = list(dict.fromkeys(each.name for each in known))
         raise UsageError(
             f"--provider {mask(text)}: neither a provider of the matrix nor a repository{perhaps(text, names)}",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from matrix.errors import NetworkError
+
+if TYPE_CHECKING:
+    import requests
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
@@ -25,6 +29,12 @@ class Access:
     header: str | None = field(repr=False)
     source: str
     how: str
+
+    def authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """What ``requests`` calls; being there at all, it also keeps the ``default`` of ~/.netrc out."""
+        if self.header is not None:
+            request.headers["Authorization"] = self.header
+        return request
 
     def refusal(self, place: str, status: int) -> NetworkError:
         """Say what a status that is no page means for this identity."""

@@ -63,7 +63,7 @@ class Pages:
         self._until = until
         self._session = requests.Session()
         self._access = access
-        self._session.auth = _authorization(access.header)
+        self._session.auth = access.authorize
         self._cache: PageCache | None = None
         if folder is not None:
             from wheel_resolver.upstream.pagecache import PageCache  # noqa: PLC0415 - with requests
@@ -218,17 +218,6 @@ def _next_page(answer: HTTPResponse) -> str | None:
 
     links = parse_header_links(answer.headers.get("link", ""))
     return next((link.get("url") for link in links if link.get("rel") == "next"), None)
-
-
-def _authorization(header: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """Authorize the request; being there at all, it also keeps the ``default`` of ~/.netrc out."""
-
-    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if header is not None:
-            request.headers["Authorization"] = header
-        return request
-
-    return authorize
 
 
 class Background(Generic[T]):

@@ -42,11 +42,11 @@ def main(argv: Sequence[str]) -> int:
     """Run ``snapshot`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
     where = places(options)
-    project = load_project(where.matrix)
+    project = load_project() if options.provider is None else load_project(where.matrix)
     own = project.compat.flash_attn.repository
     repository = own if options.provider is None else _repository(options.provider, project)
     path = where.writable(options.output or _shipped(where, None if repository == own else repository))
-    old = snapshot.read(path) if tree.exists(path) else None
+    old = snapshot.read(path, forgiving=repository != own) if tree.exists(path) else None
     listed = _listed(project.compat, repository)
     new, left_out = shipped_form(listed) if repository == own else others_form(listed)
     if not any(release.assets for release in new.releases):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matrix import Compat, Provider
 from matrix.errors import DataError, NetworkError
+from matrix.masking import mask
 from matrix.origins import TRUST_VARIABLE, Operator, operator
 from matrix.providers import official
 from wheel_resolver.core.wheel import Release
@@ -203,11 +204,7 @@ def _count(releases: Sequence[Release]) -> int:
 
 def _shown(provider: Provider) -> str:
     """How errors name a place: a URL's path may hold a token."""
-    if provider.kind != "index":
-        return provider.place
-    from matrix.masking import mask  # noqa: PLC0415 - few matrices name one
-
-    return mask(provider.place)
+    return mask(provider.place) if provider.kind == "index" else provider.place
 
 
 def _saved_as_urls(known: Snapshot) -> list[str]:
