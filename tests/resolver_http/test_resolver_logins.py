@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from matrix import DATA_DIR, Provider
 from matrix.cli import run
 from matrix.errors import NetworkError
-from wheel_resolver import cli
+from wheel_resolver import cli, lock
 from wheel_resolver.fetching.fetch import fetch, fetch_unpinned
 from wheel_resolver.upstream.github import api_from
 from wheel_resolver.upstream.logins import Login, Logins, variables_of
@@ -328,3 +328,36 @@ def test_a_wrong_login_is_told_with_where_it_stands_and_never_shown(
     assert [headers["Authorization"] for path, headers in upstream.asked if path == "/simple/"] == [
         basic("me", SECRET)
     ] * 2
+
+
+def test_a_private_indexs_wheel_is_locked_and_fetched(
+    upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_wheel: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "flash_attn-2.8.9+cu128torch2.9-cp312-cp312-linux_x86_64.whl"
+    path = f"/files/{name.replace('+', '%2B')}"
+    user, password = variables_of("corp")
+    monkeypatch.setenv(user, "me")
+    monkeypatch.setenv(password, SECRET)
+
+    def only_for_me(body: bytes) -> Any:
+        return lambda: (200 if upstream.asked[-1][1].get("Authorization") == basic("me", SECRET) else 401, {}, body)
+
+    upstream.pages["/simple/"] = only_for_me(f'<a href="{path}">x</a>'.encode())
+    upstream.pages[path] = only_for_me(whole_wheel(name))
+    upstream.releases(1, [{"tag_name": "v1", "assets": [{"name": "a.whl", "state": "uploaded"}]}])
+    matrix = tmp_path / "matrix.yaml"
+    row = f"  - {{name: corp, kind: index, url: '{upstream.url}/simple/', because: b, source: s}}\n"
+    matrix.write_text((DATA_DIR / "matrix.yaml").read_text(encoding="utf-8") + f"\nproviders:\n{row}")
+    assert run(lambda: cli.main(["lock", "--matrix", str(matrix)])) == 0, capsys.readouterr().err
+    wheel = lock.read(tmp_path / "lock.yaml").targets["a10g"].wheel
+    assert wheel is not None
+    assert (wheel.name, wheel.provider, wheel.digest) == (name, "corp", "computed")
+    monkeypatch.setenv("WHEELWRIGHT_CACHE", str(tmp_path / "another cache"))
+    command = ["fetch", "--lock", str(tmp_path / "lock.yaml"), "a10g"]
+    assert run(lambda: cli.main(command)) == 0, capsys.readouterr().err
+    monkeypatch.setenv("WHEELWRIGHT_CACHE", str(tmp_path / "third cache"))
+    monkeypatch.delenv(password)
+    assert run(lambda: cli.main(command)) == 3
+    said = capsys.readouterr()
+    assert "the credentials are not accepted (status 401)" in said.err
+    assert SECRET not in (tmp_path / "lock.yaml").read_text() + said.out + said.err
