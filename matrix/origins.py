@@ -5,7 +5,7 @@ says *what* is wanted. Who runs a command says *where* it may come from:
 
     GITHUB_API_URL              GitHub's API, or a mirror of it; with api.github.com the only one to get GH_TOKEN
     WHEELWRIGHT_PYTORCH_WHEELS  PyTorch's wheel index, or a mirror of it
-    WHEELWRIGHT_TRUST_ORIGINS   more places, `https://HOST[:PORT]`, separated by commas; none of them gets a token
+    WHEELWRIGHT_TRUST_ORIGINS   more places, `https://HOST[:PORT]`, separated by commas; none of them gets GH_TOKEN
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 from matrix.compat import Compat
 from matrix.document import Document, KeyPath
 from matrix.errors import DataError
+from matrix.masking import mask
 from matrix.model import Provider
 from matrix.origins import operator, word_for
 from matrix.shapes import NAME
@@ -26,6 +27,9 @@ PROVIDER = Record(
         "url": Text(
             "an https URL (http on the loopback only), without user or password",
             exactly(r"(?:https://[\w.-]+|http://(?:127\.0\.0\.1|localhost))(?::\d{1,5})?/[!#-;=?-Z_a-z~]*"),
+            remedy="write https://HOST/PATH; its user and password go into WHEELWRIGHT_INDEX_<NAME>_USERNAME and "
+            "WHEELWRIGHT_INDEX_<NAME>_PASSWORD (<NAME>: this provider's name in capitals, and _ for what is not A-Z or "
+            "0-9), or into ~/.netrc",
         ),
         "because": Text(),
         "source": Text(),
@@ -72,7 +76,9 @@ def _place(document: Document, keys: KeyPath, row: Mapping[str, Any]) -> str:
         raise _misplaced(document, keys, row["kind"], f"needs the key {wanted!r}", wanted)
     if wanted == "url" and not operator().allows_download(row["url"]):
         raise document.error(
-            (*keys, "url"), f"{row['url']} is a place that nobody but this file names", remedy=word_for(row["url"])
+            (*keys, "url"),
+            f"{mask(row['url'])} is a place that nobody but this file names",
+            remedy=word_for(row["url"]),
         )
     return _absolute(document, (*keys, wanted), row["path"]) if wanted == "path" else str(row[wanted])
 

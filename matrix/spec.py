@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from matrix.document import Document, KeyPath, Node
+from matrix.masking import mask
 from matrix.scalars import Kind
 from matrix.shown import escaped, hidden
 
@@ -242,7 +243,9 @@ def _number(node: Node) -> float | None:
 
 
 def _given(text: str) -> str:
-    """A text as an error quotes it."""
+    """A text as an error quotes it: never the password of a URL."""
+    if "://" in text or "@" in text:
+        text = mask(text)
     return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}...")
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from matrix import load_project
 from matrix.cli import say, tell, tell_json
 from matrix.errors import ExitCode
+from matrix.shown import shown
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.options import VERBS, catalogue_asked, parse, parser, policy_asked, project_policy
 from wheel_resolver.asking.providers import suggestions_asked
@@ -44,7 +45,11 @@ def main(argv: Sequence[str]) -> int:
     facts = Facts(project.compat, project.known_broken, recorded())
     index = WheelIndex(loaded.catalogue.wheels, facts, policy)
     answers = answer_cells(
-        expansion.cells, index, suggestions_asked(options, project, index), explained=options.explain
+        expansion.cells,
+        index,
+        suggestions_asked(options, project, index),
+        explained=options.explain,
+        superseded=loaded.catalogue.superseded,
     )
     for note in loaded.notes:
         say(f"note: {note}")
@@ -64,6 +69,8 @@ def _print_text(answers: Sequence[Answer], loaded: Loaded, *, explained: bool) -
         tell("\n\n".join(render_trace(answer) for answer in answers))
         for name in loaded.catalogue.unparsed:
             tell(f"not a wheel name that we read: {json.dumps(name)}")  # quoted: it may hold control characters
+        for what in loaded.catalogue.disputed:
+            tell(shown(what))
     elif len(answers) <= _SENTENCES:
         for answer in answers:
             tell(render_one(answer))

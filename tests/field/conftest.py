@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.resolver_http.conftest import upstream  # noqa: F401 - pytest finds fixtures by name; test_networks.py asks it
+
 
 def _barred(*_: object, **__: object) -> NoReturn:
     raise AssertionError("a field test opened a socket; it must be answered from the shipped data")

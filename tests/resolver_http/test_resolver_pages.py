@@ -205,7 +205,7 @@ def test_the_rate_limit_is_not_asked_twice(upstream: Any) -> None:
     assert len(upstream.asked) == 1
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(401, "renew GH_TOKEN"), (302, "not followed"), (404, "check the URL")])
+@pytest.mark.parametrize(("status", "remedy"), [(401, "set GH_TOKEN"), (302, "not followed"), (404, "check the URL")])
 def test_a_refusal_says_what_to_do(upstream: Any, tmp_path: Path, status: int, remedy: str) -> None:
     failing(upstream, 9, status, Location="http://127.0.0.1:9/")
     assert remedy in load(tmp_path, Mode.AUTO).notes[0]

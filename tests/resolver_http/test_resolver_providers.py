@@ -198,9 +198,16 @@ def test_a_missing_folder_is_left_out(space: Space, capsys: pytest.CaptureFixtur
     assert "No such file" in said
 
 
-def test_two_digests_of_one_name_leave_another_provider_out(space: Space, capsys: pytest.CaptureFixture[str]) -> None:
-    space.trust(space.index(*(f"/{COMMUNITY}#sha256={digit * 64}" for digit in "ef")))
-    assert "provider page: left out: page: " in ask(space, capsys)[2]
+def test_two_digests_on_one_tag_cost_the_name_and_not_the_provider(
+    space: Space, capsys: pytest.CaptureFixture[str]
+) -> None:
+    links = [f"/{COMMUNITY}#sha256={digit * 64}" for digit in "ef"]
+    other = COMMUNITY.replace("2.8.9", "2.8.2")
+    page = space.index(*links, f"/{other}#sha256={'d' * 64}")
+    space.trust(page, f"name: upstream, kind: github, repository: {OFFICIAL}")
+    _, row, said = ask(space, capsys)
+    assert (row["wheel"]["name"], row["wheel"]["provider"]) == (other, "page")
+    assert f"provider page: {COMMUNITY} has 2 digests on tag index: {'e' * 64}, {'f' * 64}; the name is" in said
 
 
 @pytest.mark.parametrize("kind", ["index", "folder"])

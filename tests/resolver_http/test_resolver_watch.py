@@ -19,6 +19,7 @@ from wheel_resolver.core.names import WheelName
 from wheel_resolver.locked.watch_cli import shipped_catalogue
 from wheel_resolver.locked.watching import compare
 from wheel_resolver.upstream.catalogue import Listed
+from wheel_resolver.upstream.same_name import Superseded
 
 LOCKED = "flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"
 SCHEMA = {
@@ -251,6 +252,24 @@ def test_a_provider_that_was_not_reached_makes_no_asset_vanish() -> None:
     (change,) = [each for each in compare(project, lock.Lock({"a10g": foreign}), before, now) if each.subject == "a10g"]
     assert (change.kind, change.attention) == ("unreached", True)
     assert "community could not be listed" in change.text
+
+
+def test_a_locked_wheel_that_its_provider_built_anew_is_told() -> None:
+    """It still stands where it was locked: nobody has to act, and the digest of its name did not change."""
+    project = load_project()
+    wheel = lock.read().targets["a10g"].wheel
+    assert wheel is not None
+    foreign = replace(lock.read().targets["a10g"], wheel=replace(wheel, provider="community"))
+    before = shipped_catalogue(project.compat)
+    old = next(each for each in before.wheels if each.filename == wheel.name)
+    old = replace(old, provider="community", sha256=wheel.sha256)
+    new = replace(old, tag="v0.9", sha256="d" * 64)
+    now = replace(before, wheels=(*before.wheels, new), superseded=(Superseded(old, new),))
+    changes = [each for each in compare(project, lock.Lock({"a10g": foreign}), before, now) if each.subject == "a10g"]
+    (told,) = [each for each in changes if each.kind != "better"]
+    assert (told.kind, told.attention) == ("superseded", False)
+    assert "built anew on tag v0.9" in told.text
+    assert f"sha256 {'d' * 64}" in told.text
 
 
 def test_the_wheels_of_other_providers_are_no_news() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.field import community
 from wheel_resolver import lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,10 +78,13 @@ class Runner:
         for step in STEPS:
             if "run" not in step or step["run"] == "make venv":
                 continue
-            finding = "finding=1" in Path(self.env["GITHUB_OUTPUT"]).read_text()
+            told = Path(self.env["GITHUB_OUTPUT"]).read_text().split()
             if "if" in step:
-                assert step["if"] == "steps.watch.outputs.finding == '1'"
-                if not finding:
+                conditions = {
+                    "steps.watch.outputs.finding == '1'": "finding=1" in told,
+                    "steps.others.outputs.moved == '1'": "moved=1" in told,
+                }
+                if not any(conditions[each] for each in step["if"].split(" || ")):
                     continue
             env = self.env | {name: VALUES.get(value, value) for name, value in step.get("env", {}).items()}
             done = subprocess.run(
@@ -181,6 +186,21 @@ def test_where_nothing_moved_nothing_is_asked_of_gh(runner: Runner, upstream: An
     upstream.releases(1, known)
     assert runner.run() == 0
     assert runner.asked() == []
+
+
+def test_what_another_provider_lists_becomes_a_pull_request_once(runner: Runner, upstream: Any, known: Rows) -> None:
+    upstream.releases(1, known)
+    path = f"/repos/{community.REPOSITORY}/releases?per_page=100"
+    upstream.pages[path] = (200, {}, json.dumps(community.releases()).encode())
+    assert runner.run() == 0
+    assert "--title Upstream moved: wheels of another provider " in runner.asked()[-1]
+    shipped = f"wheel_resolver/upstream/providers/{community.REPOSITORY}.json"
+    assert runner.pushed() == [shipped]
+    assert f"{shipped}: written: " in (runner.tree / ".build" / "watch.md").read_text()
+    asked = runner.asked()
+    Path(runner.env["GITHUB_OUTPUT"]).write_text("")
+    assert runner.run() == 0
+    assert runner.asked() == asked
 
 
 def test_an_upstream_that_fails_fails_the_run(runner: Runner, upstream: Any) -> None:

@@ -23,6 +23,7 @@ from wheel_resolver.core.resolve import (
 )
 from wheel_resolver.core.wheel import Wheel
 from wheel_resolver.upstream.catalogue import Catalogue
+from wheel_resolver.upstream.same_name import RULE, Superseded
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,25 @@ class Answer:
 
 
 def answer_cells(
-    cells: Iterable[Cell], index: WheelIndex, suggestions: Suggestions | None = None, *, explained: bool = False
+    cells: Iterable[Cell],
+    index: WheelIndex,
+    suggestions: Suggestions | None = None,
+    *,
+    explained: bool = False,
+    superseded: Iterable[Superseded] = (),
 ) -> list[Answer]:
     """Answer for each cell: what runs and why, and where no wheel fits what would change that.
 
-    ``suggestions``: who finds these changes, where more is known than the index.
+    ``suggestions``: who finds these changes, where more is known than the index. ``superseded``: files that no cell
+    gets, since their name has a newer one; they stand in each trace.
     """
+    older = tuple(Rejection(each.old.filename, RULE, each.detail) for each in superseded) if explained else ()
     suggestions = suggestions or Suggestions(index)
     answers = []
     for cell in cells:
         resolution = resolve(cell, index)
         others = () if isinstance(resolution, Match) else suggestions.of(cell)
-        trace = explain(cell, index) if explained else None
+        trace = (*explain(cell, index), *older) if explained else None
         unsupported = resolution.reason if isinstance(resolution, Unsupported) else None
         answers.append(Answer(resolution, others, trace, others_on(cell, index.facts.compat, unsupported)))
     return answers
@@ -81,6 +89,7 @@ def to_json(catalogue: Catalogue, skipped: Mapping[str, int], answers: Sequence[
             "stale": catalogue.stale,
             "wheels": catalogue.listed,
             "unparsed": list(catalogue.unparsed) if traced else len(catalogue.unparsed),
+            **_same_names(catalogue, traced=traced),
             **_providers(catalogue),
         },
         "skipped": dict(skipped),
@@ -106,6 +115,26 @@ def _providers(catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
+def _same_names(catalogue: Catalogue, *, traced: bool) -> dict[str, Any]:
+    """Names that stand for several files; nothing where none does."""
+    rows = [
+        {
+            "wheel": each.old.filename,
+            "provider": each.old.provider,
+            "tag": each.old.tag,
+            "sha256": each.old.sha256,
+            "by": {"tag": each.new.tag, "sha256": each.new.sha256},
+        }
+        for each in (catalogue.superseded if traced else ())
+    ]
+    found: dict[str, Any] = {}
+    if catalogue.superseded:
+        found["superseded"] = rows if traced else len(catalogue.superseded)
+    if catalogue.disputed:
+        found["disputed"] = list(catalogue.disputed) if traced else len(catalogue.disputed)
+    return found
+
+
 def _resolution(answer: Answer) -> dict[str, Any]:
     resolution = answer.resolution
     row: dict[str, Any] = {
@@ -119,7 +148,14 @@ def _resolution(answer: Answer) -> dict[str, Any]:
         "rejected": {} if isinstance(resolution, Unsupported) else dict(resolution.rejected),
         "nearest": [] if isinstance(resolution, Unsupported) else [_rejection(miss) for miss in resolution.nearest],
         "alternatives": [
-            {"change": dict(each.change), "wheel": each.wheel.filename, "command": each.command}
+            {
+                "change": dict(each.change),
+                "wheel": each.wheel.filename,
+                "command": each.command,
+                "provider": each.wheel.provider,
+                "third_party": each.note is not None,
+                "note": each.note,
+            }
             for each in answer.alternatives
         ],
         "other_backends": [asdict(each) for each in answer.other_backends],

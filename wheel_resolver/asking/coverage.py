@@ -129,8 +129,7 @@ def _square(answer: Answer) -> Square:
     if isinstance(resolution, Unsupported):
         reason += f"; {resolution.remedy}"
     elif answer.alternatives:
-        change = " ".join(f"--{axis} {value}" for axis, value in answer.alternatives[0].change.items())
-        reason += f"; cheapest change: {change}"
+        reason += f"; cheapest change: {answer.alternatives[0].options}"
     return Square(answer, _mark(resolution), reason)
 
 

@@ -124,7 +124,7 @@ def add_policy(parser: argparse._ActionsContainer) -> None:
         type=_comma_list,
         default=[],
         metavar="LIST",
-        help="whose wheels, the most trusted first: names of the matrix, or GitHub repositories (owner/name)",
+        help="whose wheels, the most trusted first: names of the matrix, official, or GitHub repositories (owner/name)",
     )
     parser.add_argument("--driver", type=_driver, metavar="VERSION", help="the host's NVIDIA driver, such as 580.65")
     parser.add_argument("--glibc", type=_glibc, metavar="VERSION", help="the base image's (the oldest of ours)")

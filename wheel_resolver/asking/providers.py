@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from matrix import Project, Provider
 from matrix.errors import DataError, UsageError
+from matrix.masking import mask
 from matrix.providers import official
 from matrix.spec import perhaps
 from wheel_resolver.asking.suggestions import Suggestions
@@ -23,10 +24,15 @@ from wheel_resolver.upstream.source import Mode, cache_path, load_catalogue
 _REPOSITORY = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 
 
+#: A short name of flash-attn's own releases.
+_OFFICIAL = "official"
+
+
 def providers_asked(given: Sequence[str], project: Project) -> tuple[Provider, ...]:
     """The providers that a question trusts, the most trusted first: those of ``--provider``, else the matrix's.
 
-    Each is named as in the matrix, or is a GitHub repository (``owner/name``), which need not stand there.
+    Each is named as in the matrix, is ``official`` (flash-attn's own releases), or is a GitHub repository
+    (``owner/name``), which need not stand there.
 
     Raises:
         UsageError: one is neither.
@@ -39,11 +45,14 @@ def _provider(text: str, known: Sequence[Provider]) -> Provider:
     for each in known:
         if text == each.name or (each.kind == "github" and text.casefold() == each.place.casefold()):
             return each
+    if text.casefold() == _OFFICIAL:
+        return next(each for each in known if each.name == known[-1].name)
     if _REPOSITORY.fullmatch(text) is None:
         names = list(dict.fromkeys(each.name for each in known))
         raise UsageError(
-            f"--provider {text}: neither a provider of the matrix nor a repository{perhaps(text, names)}",
-            remedy=f"known: {', '.join(names)}; or write owner/name of a GitHub repository whose releases carry wheels",
+            f"--provider {mask(text)}: neither a provider of the matrix nor a repository{perhaps(text, names)}",
+            remedy=f"known: {', '.join(names)}, {_OFFICIAL}; or write owner/name of a GitHub repository whose releases "
+            "carry wheels",
         )
     return Provider(text, "github", text, "it was asked for", "--provider")
 
@@ -61,13 +70,15 @@ def suggestions_asked(options: argparse.Namespace, project: Project, index: Whee
 def wheels_beyond(project: Project, index: WheelIndex) -> list[Wheel]:
     """The wheels that are known and that the question does not trust; opens no socket.
 
-    They are those of the matrix's providers that ``--provider`` left out, and those of repositories whose list is in
-    the cache because a question or another matrix once asked for them. Who was never asked is not known.
+    They are those of the matrix's providers that ``--provider`` left out, those of repositories whose list is in the
+    cache because a question or another matrix once asked for them, and those whose list comes with the project.
     """
     trust, own, matrix = index.policy.trust, official(project.compat), project.matrix.providers
-    places = {each.place for each in matrix}
-    known = (*matrix, *(each for each in _cached(project) if each.place not in places))
-    others = [each for each in known if each.name not in {*trust, own.name}]
+    known: dict[str, Provider] = {}
+    for each in (*matrix, *_cached(project), *_shipped()):
+        known.setdefault(each.place.casefold(), each)
+    trusted = {name.casefold() for name in (*trust, own.name)}
+    others = [each for each in known.values() if each.name.casefold() not in trusted]
     beyond = [wheel for wheel in index.wheels if wheel.provider not in trust]
     if others:
         loaded = load_catalogue(
@@ -75,6 +86,13 @@ def wheels_beyond(project: Project, index: WheelIndex) -> list[Wheel]:
         )
         beyond += [wheel for wheel in loaded.catalogue.wheels if wheel.provider != own.name]
     return beyond
+
+
+def _shipped() -> Iterator[Provider]:
+    """The repositories whose list comes with the project."""
+    for repository in snapshot.shipped_others():
+        if _REPOSITORY.fullmatch(repository):
+            yield Provider(repository, "github", repository, "its list comes with the project", "the shipped lists")
 
 
 def _cached(project: Project) -> Iterator[Provider]:

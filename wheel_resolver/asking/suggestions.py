@@ -16,15 +16,27 @@ from wheel_resolver.core.wheel import Wheel
 
 _quote = functools.cache(shlex.quote)
 _USUAL_PLATFORM = "linux_x86_64"
+#: What is said of a wheel that a provider other than the official one built.
+THIRD_PARTY = "third party, not built by flash-attn's makers"
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A change of the cell, the wheel that it gets, and the command that shows it."""
+    """A change of the cell, the wheel that it gets, and the command that shows it.
+
+    ``note``: what to know before it is taken; None where that is nothing.
+    """
 
     change: Mapping[str, str]
     wheel: Wheel
     command: str
+    note: str | None = None
+
+    @property
+    def options(self) -> str:
+        """The change as options of a question, with what to know before."""
+        change = " ".join(f"--{axis} {value}" for axis, value in self.change.items())
+        return f"{change} ({self.note})" if self.note else change
 
 
 class Suggestions:
@@ -47,7 +59,10 @@ class Suggestions:
 
     def of(self, cell: Cell) -> tuple[Suggestion, ...]:
         """At most five, the cheapest first."""
-        return tuple(Suggestion(each.change, each.wheel, self._command(each)) for each in self._neighbours.of(cell))
+        return tuple(
+            Suggestion(each.change, each.wheel, self._command(each), THIRD_PARTY if each.third_party else None)
+            for each in self._neighbours.of(cell)
+        )
 
     def _command(self, alternative: Alternative) -> str:
         """The command that asks for the changed cell, under the name that the GPU was asked for by; a name that only

@@ -79,7 +79,8 @@ def _is_cpu_build(resolution: Resolution) -> bool:
 
 
 def _sentences(answers: Iterable[Answer], width: int) -> str:
-    """One example of each reason that the table only hints at, and the command of its cheapest change."""
+    """One example of each reason that the table only hints at, and the commands of its cheapest change and of a third
+    party's wheel."""
     lines, seen = [], set()
     for answer in sorted(answers, key=_rank):
         resolution = answer.resolution
@@ -92,7 +93,9 @@ def _sentences(answers: Iterable[Answer], width: int) -> str:
         if isinstance(resolution, Unsupported):
             text += f"; {resolution.remedy}"
         lines += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-        lines += [f"  {shown(answer.alternatives[0].command)}"] if answer.alternatives else []
+        for each in answer.alternatives[:1] + tuple(each for each in answer.alternatives[1:] if each.note)[:1]:
+            lines += [f"  {each.note}:"] if each.note else []
+            lines.append(f"  {shown(each.command)}")
     return "\n".join(lines)
 
 
@@ -138,9 +141,7 @@ def _outcome(answer: Answer) -> Hashable:
 def _what(answer: Answer) -> tuple[str, str, str]:
     """The columns attention, why and cheapest change."""
     resolution = answer.resolution
-    change = ""
-    if answer.alternatives:
-        change = " ".join(f"--{axis} {value}" for axis, value in answer.alternatives[0].change.items())
+    change = answer.alternatives[0].options if answer.alternatives else ""
     if isinstance(resolution, Match):
         wheel = resolution.wheel
         digest = f"sha256 {wheel.sha256[:8]}" if wheel.sha256 else "unpinned"
@@ -205,7 +206,8 @@ def render_one(answer: Answer) -> str:
     lines += _others(answer)
     for each in answer.alternatives:
         change = ", ".join(f"{axis} {value}" for axis, value in each.change.items())
-        lines += [f"  with {change}: flash-attn {each.wheel.name.version}", f"    {each.command}"]
+        note = f" ({each.note})" if each.note else ""
+        lines += [f"  with {change}: flash-attn {each.wheel.name.version}{note}", f"    {each.command}"]
     return "\n".join(map(shown, lines))
 
 
@@ -234,4 +236,6 @@ def describe_catalogue(catalogue: Catalogue) -> str:
         f"{each.name}: {each.wheels} ({each.source})" for each in catalogue.providers if len(catalogue.providers) > 1
     )
     unread = f"; {len(catalogue.unparsed)} names not read (--explain lists them)" if catalogue.unparsed else ""
+    if catalogue.superseded:
+        unread += f"; {len(catalogue.superseded)} superseded by newer files of their names"
     return f"{catalogue.listed} wheels listed, {had or f'{catalogue.source} of {catalogue.as_of[:10]}'}{unread}"

@@ -1,5 +1,5 @@
-"""The cheapest changes of a cell that get a wheel: python first, then torch (a patch before a minor), then CUDA, then
-a provider that is known and not trusted here; never the GPU."""
+"""The cheapest changes of a cell that get a wheel: python first, then torch (a patch before a minor), then CUDA; never
+the GPU. What flash-attn's makers did not build comes last: wheels of a provider that is known and not trusted here."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A change of the cell, by axis; the changed cell, under its own GPU's name; and the wheel that it gets."""
+    """A change of the cell, by axis; the changed cell, under its own GPU's name; and the wheel that it gets.
+
+    ``third_party``: whether the change trusts somebody else than flash-attn's makers.
+    """
 
     change: Mapping[str, str]
     cell: Cell
     wheel: Wheel
+    third_party: bool = False
 
 
 class Neighbours:
@@ -51,14 +55,20 @@ class Neighbours:
         return WheelIndex(wheels, self._index.facts, replace(self._index.policy, trust=trust))
 
     def of(self, cell: Cell) -> tuple[Alternative, ...]:
-        """At most five changes: the fewest first, then the cheapest, then the nearest version."""
+        """At most five changes: the fewest first, then the cheapest, then the nearest version; the third party's last.
+
+        One place is kept for a third party that has a wheel, however many other changes there are.
+        """
         if cell.cuda.is_cpu or unserved(cell, self._index.facts.compat) is not None:
             return ()
         number = self._fitting_on(cell)
         key = (number, cell.python, cell.torch, cell.cuda, cell.abi, cell.platform)
         if key not in self._cheapest:
             self._cheapest[key] = self._rank(cell, self._lists[number])
-        return tuple(Alternative(each.change, _on_gpu(each.cell, cell), each.wheel) for each in self._cheapest[key])
+        return tuple(
+            Alternative(each.change, _on_gpu(each.cell, cell), each.wheel, each.third_party)
+            for each in self._cheapest[key]
+        )
 
     def _rank(self, cell: Cell, fitting: list[_Near]) -> list[Alternative]:
         own = _place(cell, self._torches[minor_of(cell.torch)])
@@ -69,14 +79,20 @@ class Neighbours:
             for near in fitting
             if (near.newest or near.place.torch == own.torch) and (near.announced or near.place.cuda == own.cuda)
         ]
+        official_name = self._index.facts.compat.flash_attn.repository
+        parts: tuple[list[_Near], list[_Near]] = ([], [])
+        for near in changes:
+            parts[near.provider not in {None, official_name}].append(near)
         found: list[Alternative] = []
-        for near in sorted(changes, key=lambda near: _cost(own, near, official)):
-            change = _change(own, near, official)
-            # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
-            if change and not any(known.change.items() <= change.items() for known in found):
-                found.append(Alternative(change, near.cell, near.wheel))
-            if len(found) == MOST:
-                break
+        for third_party, part in enumerate(parts):
+            most = MOST if third_party or not parts[1] else MOST - 1
+            for near in sorted(part, key=lambda near: _cost(own, near, official)):
+                if len(found) == most:
+                    break
+                change = _change(own, near, official)
+                # A change that contains a cheaper one is no news: who moves to Python 3.12 need not also move torch.
+                if change and not any(known.change.items() <= change.items() for known in found):
+                    found.append(Alternative(change, near.cell, near.wheel, bool(third_party)))
         return found
 
     def _fitting_on(self, cell: Cell) -> int:

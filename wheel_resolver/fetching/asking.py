@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from matrix.errors import DataError, NetworkError
+from wheel_resolver.upstream.access import Access
 
 if TYPE_CHECKING:
     import requests
@@ -22,6 +23,10 @@ PARTIAL = 206
 _TIMEOUT_S = (10, 60)  # connect, read
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
+
+
+#: How to give a private index its login.
+_LOGIN = "set WHEELWRIGHT_INDEX_<NAME>_USERNAME and _PASSWORD of the matrix's index, or write the host into ~/.netrc"
 
 
 class CutError(Exception):
@@ -86,8 +91,12 @@ def refuse_status(answer: requests.Response) -> None:
     why = f"status {status} {answer.reason or ''}".rstrip()
     if status in _AGAIN or (status == 403 and waits):  # noqa: PLR2004 - GitHub's secondary limit
         raise CutError(why, _retry_after(answer.headers.get("Retry-After")))
+    place = f"{file_name(answer.url)}: {urlsplit(answer.url).hostname} gave no file"
+    if status in {401, 403}:
+        header = answer.request.headers.get("Authorization")
+        raise Access(header, "its index (variables, pip, uv or netrc)", _LOGIN).refusal(place, status)
     raise NetworkError(
-        f"{file_name(answer.url)}: {urlsplit(answer.url).hostname} gave no file: {why}",
+        f"{place}: {why}",
         remedy="see whether it still stands upstream: python -m wheel_resolver watch",
     )
 

@@ -8,6 +8,7 @@ never: they are short-lived. Sources: RFC 9110 sections 13.1.5 (If-Range), 14.2 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from wheel_resolver.upstream.wheel_folder import copy_wheel
 
 if TYPE_CHECKING:
     import requests
+
+    from wheel_resolver.upstream.logins import Logins
 
 #: Failures in a row, without a mebibyte of new bytes between them, after which a download is given up.
 ATTEMPTS = 4
@@ -39,10 +42,14 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 Progress = Callable[[int, int | None], None]
 
 
-def download(url: str, part: Part, *, size: int | None = None, progress: Progress | None = None) -> bool:
+def download(
+    url: str, part: Part, *, size: int | None = None, progress: Progress | None = None, logins: Logins | None = None
+) -> bool:
     """Bring ``url`` into ``part``, going on where it ends.
 
     Args:
+        logins: who has the login of the URL's place; without it those of pip's and uv's settings and of ``.netrc``. A
+            redirect to another place carries none.
         size: the bytes of the whole file where they are known; more are never read.
         progress: called as bytes come.
 
@@ -59,9 +66,14 @@ def download(url: str, part: Part, *, size: int | None = None, progress: Progres
         return False
     import requests  # noqa: PLC0415 - a tenth of a second, and most commands need no network
 
+    from wheel_resolver.upstream.ca_bundle import ca_bundle  # noqa: PLC0415
+    from wheel_resolver.upstream.logins import Logins, only_for  # noqa: PLC0415
+
     failures = 0
     with requests.Session() as session, _disk_errors(part):
-        session.auth = _as_nobody
+        if url.startswith("https:"):
+            session.verify = ca_bundle(os.environ) or True
+        session.auth = only_for(url, (logins or Logins(os.environ)).of(url))
         if size is not None and part.have > size:
             part.drop()
         furthest = part.have
@@ -74,11 +86,6 @@ def download(url: str, part: Part, *, size: int | None = None, progress: Progres
                 if part.validator() is None:
                     part.drop()
                 _wait_or_give_up(url, part, cut, failures)
-
-
-def _as_nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Send no credentials: a URL of the lock or of a redirect must not fetch ~/.netrc's, whose ``default`` fits all."""
-    return request
 
 
 def _wait_or_give_up(url: str, part: Part, cut: CutError, failures: int) -> None:

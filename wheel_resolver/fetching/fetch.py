@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from wheel_resolver.files import alone
 
 if TYPE_CHECKING:
     from wheel_resolver.fetching.download import Progress
+    from wheel_resolver.fetching.part import Part
+    from wheel_resolver.upstream.logins import Logins
 
 
 def cache_folder() -> Path:
@@ -46,6 +49,7 @@ def fetch(
     size: int | None = None,
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
+    logins: Logins | None = None,
 ) -> Path:
     """The file with this digest, from the cache or else from ``url``: one download, however many processes ask.
 
@@ -57,6 +61,7 @@ def fetch(
         size: the file's bytes, where they are known.
         progress: called as bytes come.
         waiting: called once when another process is fetching this file.
+        logins: who has the login of the place, see ``download``.
 
     Raises:
         NetworkError: it could not be had; what can be resumed stays, and the next call goes on from there.
@@ -72,23 +77,22 @@ def fetch(
         with alone(base / "locks" / f"{sha256}.lock", waiting):
             if (found := cached(sha256, name, folder)) is not None:  # another process has just put it there
                 return found
-            return _bring(url, sha256, target, size, progress)
+            from wheel_resolver.fetching.download import download  # noqa: PLC0415 - a question needs only the folder
+
+            return _bring(target, sha256, size, partial(download, url, size=size, progress=progress, logins=logins))
 
 
-def _bring(url: str, sha256: str, target: Path, size: int | None, progress: Progress | None) -> Path:
+def _bring(target: Path, sha256: str, size: int | None, bring: Callable[[Part], bool]) -> Path:
     """Download, check and put into place; bytes of an earlier process that turn out wrong are fetched again, once."""
-    from wheel_resolver.fetching.download import download  # noqa: PLC0415 - a question only asks where the cache is
     from wheel_resolver.fetching.part import Part  # noqa: PLC0415
 
     part = Part(target.with_name(f".{target.name}.part"))
-    if not (size is not None and part.have == size):  # else all of it came, and the process died before the check
-        resumed = download(url, part, size=size, progress=progress)
-    else:
-        resumed = True
+    whole = size is not None and part.have == size  # all of it came, and the process died before the check
+    resumed = whole or bring(part)
     found = file_sha256(part.path)
     if found != sha256 and resumed:
         part.drop()
-        download(url, part, size=size, progress=progress)
+        bring(part)
         found = file_sha256(part.path)
     if found != sha256:
         refused = target.with_name(f"{target.name}.refused")
@@ -141,7 +145,7 @@ def _scratch(base: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=".unpinned.", dir=base)
 
 
-def fetch_unpinned(url: str, name: str, folder: Path | None = None) -> str:
+def fetch_unpinned(url: str, name: str, folder: Path | None = None, *, logins: Logins | None = None) -> str:
     """Fetch a file whose digest nobody published, keep it in the cache under its digest, and return that sha256.
 
     Raises:
@@ -154,7 +158,7 @@ def fetch_unpinned(url: str, name: str, folder: Path | None = None) -> str:
     base = folder or cache_folder()
     with _disk_errors(base), _scratch(base) as scratch:
         part = Part(Path(scratch) / name)
-        download(url, part)
+        download(url, part, logins=logins)
         sha256 = file_sha256(part.path)
         target = _place(sha256, name, folder)
         target.parent.mkdir(parents=True, exist_ok=True)

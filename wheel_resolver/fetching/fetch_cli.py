@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix import load_project
 from matrix.cli import Parser, say, say_error, tell, tell_json
 from matrix.errors import ExitCode, WheelwrightError
 from matrix.shown import shown
@@ -14,6 +16,7 @@ from wheel_resolver.fetching.fetch import cached, fetch
 from wheel_resolver.fetching.progress import ProgressLine
 from wheel_resolver.locked.pinned import Pinned, fresh, pinned_wheels, without_wheel
 from wheel_resolver.places import add_lock, places
+from wheel_resolver.upstream.logins import Logins
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,13 @@ class _Fetched:
 def main(argv: Sequence[str]) -> int:
     """Run ``fetch`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
-    targets = fresh(places(options), options.target)
+    where = places(options)
+    targets = fresh(where, options.target)
     for target in targets:
         if target.wheel is None and (options.target or target.source_build is not None):
             say(without_wheel(target))
-    done = [_one(pin, offline=options.offline) for pin in pinned_wheels(targets)]
+    logins = Logins(os.environ, load_project(where.matrix).matrix.providers)
+    done = [_one(pin, logins, offline=options.offline) for pin in pinned_wheels(targets)]
     for each in done:
         if each.error is not None:
             say_error(each.error)
@@ -46,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     return next((int(each.error.exit_code) for each in done if each.error is not None), ExitCode.OK)
 
 
-def _one(pin: Pinned, *, offline: bool) -> _Fetched:
+def _one(pin: Pinned, logins: Logins, *, offline: bool) -> _Fetched:
     """One wheel that fails does not stop the others."""
     wheel = pin.wheel
     label = f"{', '.join(pin.targets)}: {wheel.name}"
@@ -67,6 +72,7 @@ def _one(pin: Pinned, *, offline: bool) -> _Fetched:
                 size=wheel.size,
                 progress=progress,
                 waiting=lambda: say(f"{wheel.name}: another process is fetching it; waiting for that"),
+                logins=logins,
             )
     except WheelwrightError as error:
         return _Fetched(pin, None, "failed", error)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from matrix import Project, load_project, tree
@@ -28,6 +28,7 @@ from wheel_resolver.locked.locking import make_lock
 from wheel_resolver.locked.pinned import pinned_wheels, require_known
 from wheel_resolver.places import add_root, places
 from wheel_resolver.upstream.catalogue import Catalogue
+from wheel_resolver.upstream.logins import Logins
 from wheel_resolver.upstream.source import Mode, load_catalogue
 
 
@@ -61,8 +62,10 @@ def main(argv: Sequence[str]) -> int:
         return loaded.catalogue
 
     # What a check says must not depend on what the cache of this machine holds.
-    inspect = _unseen if options.check else _inspector(download=options.inspect)
-    lock = make_lock(project, old, Tools(catalogue, None if offline else _compute, say, inspect), upgrade=moving)
+    logins = Logins(os.environ, project.matrix.providers)
+    inspect = _unseen if options.check else _inspector(logins, download=options.inspect)
+    compute = None if offline else partial(_compute, logins)
+    lock = make_lock(project, old, Tools(catalogue, compute, say, inspect), upgrade=moving)
     after = dumps(lock)
     changed = before != after
     if changed and not options.check:
@@ -116,12 +119,12 @@ def _unseen(wheel: Wheel) -> Inspection | None:  # noqa: ARG001 - stands where a
     return None
 
 
-def _inspector(*, download: bool) -> Callable[[Wheel], Inspection | None]:
+def _inspector(logins: Logins, *, download: bool) -> Callable[[Wheel], Inspection | None]:
     """Look into wheels whose bytes are at hand: in the cache, or in a provider's folder; ``download``: in all."""
 
     def inspect(wheel: Wheel) -> Inspection | None:
         if wheel.sha256 is not None and (download or wheel.url.startswith("file:")):
-            fetch(wheel.url, wheel.sha256, wheel.filename, size=wheel.size)
+            fetch(wheel.url, wheel.sha256, wheel.filename, size=wheel.size, logins=logins)
         return at_hand(wheel)
 
     return inspect
@@ -174,8 +177,8 @@ def _text(path: Path) -> str:
     return tree.read_text(path, errors="replace") if tree.exists(path) else ""
 
 
-def _compute(wheel: Wheel) -> str:
-    return fetch_unpinned(wheel.url, wheel.filename)
+def _compute(logins: Logins, wheel: Wheel) -> str:
+    return fetch_unpinned(wheel.url, wheel.filename, logins=logins)
 
 
 def _report(path: Path, lock: Lock, *, changed: bool, written: bool) -> dict[str, object]:

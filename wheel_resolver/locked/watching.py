@@ -1,7 +1,7 @@
 """Compare upstream with what is committed, the lock and the snapshot, and say what changed for us. Pure.
 
     listings        one name, two digests                           against each other
-    locked wheels   vanished, another digest, another place         against lock.yaml
+    locked wheels   vanished, another digest or place, superseded   against lock.yaml
     targets         a better wheel; can move to flash_attention_2   against lock.yaml, and the snapshot
     cells           can move, fall back, get a newer flash-attn     against the snapshot
 
@@ -37,6 +37,7 @@ KINDS = {
     "vanished": True,
     "replaced": True,
     "unfit": True,
+    "superseded": False,
     "better": True,
     "movable": True,
     "fallback": True,
@@ -122,6 +123,7 @@ def _locked(lock: Lock, now: Catalogue) -> Iterator[Change]:
     """Does each locked asset still stand upstream as it was locked?"""
     unreached = {provider.name for provider in now.providers if provider.source == "none"}
     listed = {(wheel.provider, wheel.filename): wheel for wheel in now.wheels}
+    older = {(each.old.provider, each.old.filename, each.old.sha256): each for each in now.superseded}
     for pin in pinned_wheels(lock.targets.values()):
         users, wheel = ", ".join(pin.targets), pin.wheel
         found = listed.get((wheel.provider, wheel.name))
@@ -130,6 +132,8 @@ def _locked(lock: Lock, now: Catalogue) -> Iterator[Change]:
             yield Change("unreached", users, f"{wheel.provider} could not be listed: {wheel.name} was not compared")
         elif found is None:
             yield Change("vanished", users, f"the locked asset {wheel.name} vanished from {wheel.provider}", upgrade)
+        elif (known := older.get((wheel.provider, wheel.name, wheel.sha256))) is not None:
+            yield Change("superseded", users, f"{wheel.name}: {known.detail}", upgrade)
         elif found.sha256 is not None and found.sha256 != wheel.sha256:
             text = f"the digest of {wheel.name} changed: {found.sha256} upstream, {wheel.sha256} in the lock"
             yield Change("digest", users, f"{text}; ask the maintainers before you lock it again")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from matrix.errors import DataError
 from wheel_resolver.core.names import MAX_NAME, WheelName
 from wheel_resolver.core.wheel import Asset, Release, Wheel, download_url
+from wheel_resolver.upstream.same_name import Superseded, merged, newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Catalogue:
     ``source``: network, cache or snapshot. ``as_of``: when the provider was asked (ISO 8601, UTC). ``stale``: more
     than 24 hours ago. With several providers these are the official one's, and ``providers`` has each. ``listed``:
     assets that are wheels, before same-named ones were merged. ``unparsed``: names of assets that end in ``.whl`` and
-    that the grammar does not read.
+    that the grammar does not read. ``superseded``: files whose name has a newer one; ``disputed``: what is wrong with
+    names that are not used, in words.
     """
 
     wheels: tuple[Wheel, ...]
@@ -38,6 +39,8 @@ class Catalogue:
     listed: int
     unparsed: tuple[str, ...]
     providers: tuple[Listed, ...] = ()
+    superseded: tuple[Superseded, ...] = ()
+    disputed: tuple[str, ...] = ()
 
 
 def joined(main: Catalogue, each: Iterable[Catalogue]) -> Catalogue:
@@ -52,6 +55,8 @@ def joined(main: Catalogue, each: Iterable[Catalogue]) -> Catalogue:
         listed=sum(one.listed for one in each),
         unparsed=tuple(name for one in each for name in one.unparsed),
         providers=tuple(listed for one in each for listed in one.providers),
+        superseded=tuple(old for one in each for old in one.superseded),
+        disputed=tuple(what for one in each for what in one.disputed),
     )
 
 
@@ -64,14 +69,20 @@ def build_catalogue(
     as_of: str,
     stale: bool,
     provider: str | None = None,
+    rebuilds: bool = False,
 ) -> Catalogue:
     """Make the catalogue of one repository's releases; the wheels' provider is the repository unless another is given.
 
+    Args:
+        rebuilds: whether the provider builds wheels anew under their old names, on another tag: the newest upload of a
+            name is then its wheel. Without that two digests contradict each other.
+
     Raises:
-        DataError: two assets of one name have different digests: one of them is not what it seems.
+        DataError: two assets of one name have different digests: one of them is not what it seems. With ``rebuilds``
+            that costs the name alone, and only where both stand on one tag.
     """
     provider = provider or repository
-    wheels: dict[str, Wheel] = {}
+    found: dict[str, list[Wheel]] = {}
     listed, unparsed = 0, []
     for release in releases:
         for asset in release.assets:
@@ -82,11 +93,18 @@ def build_catalogue(
                 continue
             listed += 1
             usual = asset.url or download_url(origin, repository, release.tag, asset.name)
-            wheel = _wheel(name, asset, release.tag, provider, usual)
-            known = wheels.get(asset.name)
-            wheels[asset.name] = wheel if known is None else _merge(known, wheel)
+            found.setdefault(asset.name, []).append(_wheel(name, asset, release.tag, provider, usual))
     share = Listed(provider, source, as_of, stale, listed)
-    return Catalogue(tuple(wheels.values()), source, as_of, stale, listed, tuple(unparsed), (share,))
+    known = Catalogue((), source, as_of, stale, listed, tuple(unparsed), (share,))
+    if not rebuilds:
+        return replace(known, wheels=tuple(map(merged, found.values())))
+    settled = [newest(wheels) for wheels in found.values()]
+    return replace(
+        known,
+        wheels=tuple(each.wheel for each in settled if each.wheel is not None),
+        superseded=tuple(old for each in settled for old in each.superseded),
+        disputed=tuple(each.disputed for each in settled if each.disputed is not None),
+    )
 
 
 def _wheel(name: WheelName, asset: Asset, tag: str, provider: str, url: str) -> Wheel:
@@ -142,15 +160,3 @@ def at_allowed_places(
 def _shortened(name: str) -> str:
     """A name that is longer than any file's, as a list may show it."""
     return name if len(name) <= MAX_NAME else f"{name[:80]}... ({len(name):,} characters)"
-
-
-def _merge(one: Wheel, other: Wheel) -> Wheel:
-    """Keep the entry whose digest is published; the tag that was listed first wins between equals."""
-    if one.sha256 and other.sha256 and one.sha256 != other.sha256:
-        raise DataError(
-            f"{one.provider}: {one.filename} has two digests: {one.sha256} on tag {one.tag}, "
-            f"{other.sha256} on tag {other.tag}",
-            remedy="do not use either before the maintainers explain it, then ask with --refresh",
-        )
-    best, rest = (other, one) if other.sha256 and not one.sha256 else (one, other)
-    return replace(best, size=best.size or rest.size) if best.sha256 == rest.sha256 else best

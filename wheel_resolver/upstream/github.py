@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from matrix.errors import NetworkError, UsageError
 from matrix.origins import GITHUB_API
 from matrix.shown import shown
 from wheel_resolver.core.wheel import Asset, Release
+from wheel_resolver.upstream.access import Access
+from wheel_resolver.upstream.logins import Login, Logins
 from wheel_resolver.upstream.pages import Pages
 from wheel_resolver.upstream.urls import is_safe, is_wheel_url, origin_of
 
@@ -35,17 +37,33 @@ _OTHER_PRODUCTS = ("fa4-",)  # pre-releases of another product in the same repos
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where and as whom to ask. ``token`` is never part of any output."""
+    """Where and as whom to ask. ``token`` and ``login`` (of ``.netrc``) are never part of any output."""
 
     url: str
     token: str | None
+    login: Login | None = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """What tells one asker from another: caches are kept apart by its digest."""
+        return self.token or (self.login.header if self.login else "")
+
+    @property
+    def access(self) -> Access:
+        """As whom it is asked, and how a person gives a token."""
+        how = "set GH_TOKEN to a token that may read it"
+        if self.token is not None:
+            return Access(f"Bearer {self.token}", "GH_TOKEN or GITHUB_TOKEN", how)
+        if self.login is not None:
+            return Access(self.login.header, self.login.source, how)
+        return Access(None, "", how)
 
     def __repr__(self) -> str:
         return f"Api(url={self.url!r}, token={'...' if self.token else None})"
 
 
 def api_from(environment: Mapping[str, str], default_url: str) -> Api:
-    """Read ``GITHUB_API_URL``, and ``GH_TOKEN`` before ``GITHUB_TOKEN``.
+    """Read ``GITHUB_API_URL``, and ``GH_TOKEN`` before ``GITHUB_TOKEN`` before the host's own entry in ``.netrc``.
 
     The token is for GitHub's own API, and for the place that the environment names. ``default_url`` comes from data,
     and a place that only data names is asked as nobody, whatever else it is trusted with.
@@ -67,7 +85,10 @@ def api_from(environment: Mapping[str, str], default_url: str) -> Api:
         raise UsageError(
             "the GitHub token holds characters that no token has", remedy="check GH_TOKEN and GITHUB_TOKEN"
         )
-    return Api(url, token if named or origin_of(url) == GITHUB_API else None)
+    origin = origin_of(url)
+    if origin is None or not (named or origin == GITHUB_API):
+        return Api(url, None)
+    return Api(url, token, None if token else Logins(environment).of_netrc(origin))
 
 
 def list_releases(api: Api, repository: str, *, timeout_s: float, folder: Path | None = None) -> tuple[Release, ...]:
@@ -81,7 +102,7 @@ def list_releases(api: Api, repository: str, *, timeout_s: float, folder: Path |
         NetworkError: a page could not be had or is not GitHub's; the message never holds the token.
     """
     until = time.monotonic() + timeout_s
-    pages = Pages(api.url, _HEADERS, token=api.token, until=until, folder=folder)
+    pages = Pages(api.url, _HEADERS, access=api.access, until=until, folder=folder)
     url: str | None = f"{api.url}/repos/{repository}/releases?per_page=100"
     seen: set[str] = set()
     releases: list[Release] = []

@@ -14,6 +14,7 @@ from matrix.errors import DataError, NetworkError
 from wheel_resolver.core.wheel import Release
 from wheel_resolver.files import write_atomic
 from wheel_resolver.upstream import snapshot
+from wheel_resolver.upstream.access import RefusedError
 from wheel_resolver.upstream.pages import Background
 from wheel_resolver.upstream.snapshot import Snapshot
 
@@ -39,11 +40,13 @@ class Mode(Enum):
 class Rungs:
     """What the ladder needs to know of a provider.
 
-    ``place``: the repository or URL, which the cache file must name. ``cache``: that file. ``ask``: list the releases
+    ``place``: the repository or URL, which the cache file must name; ``shown`` is how errors name it.
+    ``cache``: that file. ``ask``: list the releases
     within some seconds. ``shipped``: the list that comes with the project, None where none does.
     """
 
     place: str
+    shown: str
     cache: Path
     ask: Callable[[float], tuple[Release, ...]]
     shipped: Callable[[], Snapshot] | None = None
@@ -62,6 +65,7 @@ def climb(rungs: Rungs, mode: Mode, now: datetime, notes: list[str]) -> Listing 
     """Get a provider's list; None when there is no way to have one. What went wrong on the way goes into ``notes``.
 
     Raises:
+        RefusedError: the place does not answer this identity, and there is nothing else to answer from.
         NetworkError: ``mode`` demands the network and it failed.
     """
     cached = _read_cache(rungs, notes)
@@ -71,7 +75,8 @@ def climb(rungs: Rungs, mode: Mode, now: datetime, notes: list[str]) -> Listing 
         try:
             return _refresh(rungs, mode, now, notes)
         except NetworkError as error:
-            if mode is Mode.REFRESH:
+            nothing_else = cached is None and rungs.shipped is None
+            if mode is Mode.REFRESH or (nothing_else and isinstance(error, RefusedError)):
                 raise
             remedy = f" ({error.remedy})" if error.remedy else ""
             notes.append(f"cannot list the releases now: {error.what}{remedy}")
@@ -87,11 +92,11 @@ def _refresh(rungs: Rungs, mode: Mode, now: datetime, notes: list[str]) -> Listi
         if mode is Mode.AUTO and (other := _read_cache(rungs, [])) is not None and age_of(other, now) < FRESH:
             return _listing(other, "cache", now)
         left = max(0.0, until - time.monotonic())
-        releases = Background(lambda: rungs.ask(left)).result(until, f"{rungs.place}: no full answer in time")
+        releases = Background(lambda: rungs.ask(left)).result(until, f"{rungs.shown}: no full answer in time")
         # A list without a single wheel, cached, would turn every answer into SDPA for a day.
         if not any(asset.name.endswith(".whl") for release in releases for asset in release.assets):
             raise NetworkError(
-                f"{rungs.place}: its list of releases holds no wheel", remedy="check GITHUB_API_URL and matrix.yaml"
+                f"{rungs.shown}: its list of releases holds no wheel", remedy="check GITHUB_API_URL and matrix.yaml"
             )
         fresh = Snapshot(rungs.place, now.strftime(TIME), releases)
         _write_cache(rungs.cache, fresh, notes, alone=alone)

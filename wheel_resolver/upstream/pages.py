@@ -6,6 +6,7 @@ cache answers.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from matrix.errors import NetworkError
+from wheel_resolver.upstream.access import Access
 
 if TYPE_CHECKING:
     import requests
@@ -29,13 +31,6 @@ RETRIES = 2
 _CHUNK_BYTES = 1 << 16
 _OK, _UNCHANGED = 200, 304
 _AGAIN = frozenset({429, 500, 502, 503, 504})
-_MOVED = "check the URL: a redirect is not followed, since it could lead anywhere"
-_REMEDIES = {
-    401: "the token is not accepted: renew GH_TOKEN or GITHUB_TOKEN, or unset it",
-    403: "the token may not read this, or a proxy forbids it: check GH_TOKEN and HTTPS_PROXY",
-    404: "check the URL: nothing is there, or not for this token",
-    **dict.fromkeys((301, 302, 303, 307, 308), _MOVED),
-}
 
 
 class _TransientError(Exception):
@@ -53,13 +48,13 @@ class Pages:
     Args:
         place: how errors name it; never a token.
         headers: sent with each request.
-        token: sent as ``Authorization``; never kept, never shown.
+        access: as whom.
         until: the deadline, by ``time.monotonic``.
         folder: where pages are kept for revalidation; None for nowhere.
     """
 
     def __init__(
-        self, place: str, headers: Mapping[str, str], *, token: str | None, until: float, folder: Path | None
+        self, place: str, headers: Mapping[str, str], *, access: Access, until: float, folder: Path | None
     ) -> None:
         import requests  # noqa: PLC0415 - see the module's head
 
@@ -67,7 +62,8 @@ class Pages:
         self._headers = dict(headers)
         self._until = until
         self._session = requests.Session()
-        self._session.auth = _authorization(token)
+        self._access = access
+        self._session.auth = access.authorize
         self._cache: PageCache | None = None
         if folder is not None:
             from wheel_resolver.upstream.pagecache import PageCache  # noqa: PLC0415 - with requests
@@ -117,11 +113,12 @@ class Pages:
         left = self._until - time.monotonic()
         if left <= 0:
             raise self._late()
+        bundle = self._bundle(url)
         try:
             request = self._session.prepare_request(requests.Request("GET", url, headers=self._headers))
             if self._cache is not None and conditional:
                 request.headers.update(self._cache.conditions(request))
-            settings = self._session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+            settings = self._session.merge_environment_settings(url, {}, stream=True, verify=bundle, cert=None)
             # A redirect would carry the token elsewhere, or hide that the place moved.
             with self._session.send(request, timeout=left, allow_redirects=False, **settings) as answer:
                 return self._page(request, answer, read)
@@ -138,6 +135,15 @@ class Pages:
             raise self._failed("no answer in time", error) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise self._failed("cannot be reached", error) from None
+
+    @staticmethod
+    def _bundle(url: str) -> str | None:
+        """The certificates to trust; ``requests`` itself would end in an error of the file system, or in none."""
+        if not url.startswith("https:"):
+            return None
+        from wheel_resolver.upstream.ca_bundle import ca_bundle  # noqa: PLC0415 - with requests
+
+        return ca_bundle(os.environ)
 
     def _failed(self, what: str, error: Exception, remedy: str | None = None) -> NetworkError:
         """The kind of failure only: what a client says of it may hold the proxy's password."""
@@ -173,7 +179,7 @@ class Pages:
             known = "Authorization" in answer.request.headers
             more = "ask again within the hour" if known else "set GH_TOKEN (60 requests an hour without, 5,000 with)"
             raise NetworkError(f"{self._place}: the rate limit is used up", remedy=more)
-        error = NetworkError(f"{self._place}: status {status}", remedy=_REMEDIES.get(status))
+        error = self._access.refusal(self._place, status)
         if status in _AGAIN or (status == 403 and "Retry-After" in answer.headers):  # noqa: PLR2004 - GitHub's second limit
             raise _TransientError(error, answer.raw)
         raise error
@@ -212,17 +218,6 @@ def _next_page(answer: HTTPResponse) -> str | None:
 
     links = parse_header_links(answer.headers.get("link", ""))
     return next((link.get("url") for link in links if link.get("rel") == "next"), None)
-
-
-def _authorization(token: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """Give the token to the request; being there at all, it also keeps ~/.netrc out."""
-
-    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token is not None:
-            request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return authorize
 
 
 class Background(Generic[T]):

@@ -11,7 +11,9 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 from matrix.errors import NetworkError
+from matrix.masking import mask
 from wheel_resolver.core.wheel import Asset, Release
+from wheel_resolver.upstream.access import Access
 from wheel_resolver.upstream.pages import Pages
 from wheel_resolver.upstream.urls import is_wheel_url
 
@@ -23,8 +25,14 @@ _ANCHOR = re.compile(r"""<a\s((?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+)>""", re.IGNOR
 _HREF = re.compile(r"""(?<!\S)href\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>]++))""", re.IGNORECASE)
 
 
-def list_index(url: str, *, timeout_s: float, folder: Path | None = None) -> tuple[Release, ...]:
-    """List an index page as one release of the tag ``index``. No token is ever sent there.
+#: Asks as nobody.
+NOBODY = Access(None, "", "set WHEELWRIGHT_INDEX_<NAME>_USERNAME and _PASSWORD")
+
+
+def list_index(
+    url: str, *, timeout_s: float, folder: Path | None = None, access: Access = NOBODY
+) -> tuple[Release, ...]:
+    """List an index page as one release of the tag ``index``. GitHub's token is never sent there.
 
     A link's ``#sha256=`` is the wheel's digest; a wheel without one is unpinned. The wheels may lie on another host.
 
@@ -32,7 +40,7 @@ def list_index(url: str, *, timeout_s: float, folder: Path | None = None) -> tup
         NetworkError: the page could not be had, or links to no wheel.
     """
     until = time.monotonic() + timeout_s
-    pages = Pages(url, {"Accept": "text/html"}, token=None, until=until, folder=folder)
+    pages = Pages(mask(url), {"Accept": "text/html"}, access=access, until=until, folder=folder)
     assets, _ = pages.get(url, lambda body: read_index(body, url))
     return (Release("index", assets),)
 
@@ -56,7 +64,7 @@ def read_index(body: bytes, url: str) -> tuple[Asset, ...]:
             digest = _SHA256.fullmatch(parts.fragment)
             assets.append(Asset(name, digest[1] if digest else None, None, None, plain))
     if not assets:
-        raise NetworkError(f"{url}: the page links to no wheel (a captive portal?)")
+        raise NetworkError(f"{mask(url)}: the page links to no wheel (a captive portal?)")
     return tuple(assets)
 
 

@@ -9,6 +9,7 @@ A fifth element is the URL, where the file is not at the provider's usual place.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from wheel_resolver.upstream.urls import is_wheel_url
 
 #: The snapshot that comes with the project: official releases from v2.6.3 on.
 SHIPPED = Path(__file__).resolve().parent / "snapshot.json"
+#: The lists of other repositories that come with the project, a file each: OWNER/NAME.json.
+OTHERS = SHIPPED.parent / "providers"
 
 _ROW_WITH_URL = 5
 MAX_BYTES = 64_000_000
@@ -40,6 +43,27 @@ class Snapshot:
     repository: str
     as_of: str
     releases: tuple[Release, ...]
+
+
+def file_of(repository: str, folder: Path | None = None) -> Path:
+    """Where the list of another repository than the official one stands.
+
+    >>> file_of("someone/wheels").relative_to(OTHERS).as_posix()
+    'someone/wheels.json'
+    """
+    return (folder or OTHERS) / f"{repository}.json"
+
+
+def shipped_others() -> dict[str, Path]:
+    """The shipped lists of other repositories, by repository."""
+    found = sorted(OTHERS.glob("*/*.json"))
+    return {path.relative_to(OTHERS).as_posix().removesuffix(".json"): path for path in found}
+
+
+def shipped_of(repository: str) -> Path | None:
+    """The shipped list of another repository; None where none comes with the project."""
+    wanted = repository.casefold()
+    return next((path for name, path in shipped_others().items() if name.casefold() == wanted), None)
 
 
 def dumps(snapshot: Snapshot) -> str:
@@ -60,21 +84,21 @@ def _row(asset: Asset) -> list[str | int | None]:
     return row if asset.url is None else [*row, asset.url]
 
 
-def loads(text: str | bytes, name: str) -> Snapshot:
-    """Read a snapshot; ``name`` is the file that errors name.
+def loads(text: str | bytes, name: str, *, forgiving: bool = False) -> Snapshot:
+    """Read a snapshot; ``name`` is the file that errors name. ``forgiving``: a bad row costs that file alone.
 
     Raises:
         DataError: it is not JSON, or not of this form.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        return _build(_parsed(text))
+        return _build(_parsed(text), forgiving=forgiving)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{name}: not a snapshot of releases: {error}", remedy="restore or delete the file") from None
 
 
-def read(path: Path = SHIPPED) -> Snapshot:
-    """Read a snapshot file.
+def read(path: Path = SHIPPED, *, forgiving: bool = False) -> Snapshot:
+    """Read a snapshot file; ``forgiving``: a bad row costs that file alone.
 
     Raises:
         DataError: it is missing, too large, or not of this form.
@@ -85,7 +109,7 @@ def read(path: Path = SHIPPED) -> Snapshot:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a snapshot")
-    return loads(raw, str(path))
+    return loads(raw, str(path), forgiving=forgiving)
 
 
 def _parsed(text: str) -> Any:
@@ -94,7 +118,7 @@ def _parsed(text: str) -> Any:
     return json.loads(text)
 
 
-def _build(data: Any) -> Snapshot:
+def _build(data: Any, *, forgiving: bool) -> Snapshot:
     if not isinstance(data, dict) or data.get("schema") != 1:
         raise ValueError("schema is not 1")
     as_of = data["as_of"]
@@ -102,13 +126,19 @@ def _build(data: Any) -> Snapshot:
         raise ValueError("as_of is not a time such as 2026-08-01T00:00:00Z")
     if not isinstance(data["repository"], str):
         raise TypeError("repository is not text")
-    return Snapshot(data["repository"], as_of, tuple(_release(row) for row in data["releases"]))
+    return Snapshot(data["repository"], as_of, tuple(_release(row, forgiving=forgiving) for row in data["releases"]))
 
 
-def _release(row: dict[str, Any]) -> Release:
+def _release(row: dict[str, Any], *, forgiving: bool) -> Release:
     if not isinstance(row["tag"], str) or hidden(row["tag"]) is not None:
         raise TypeError("a tag is not printable text")
-    return Release(row["tag"], tuple(_asset(asset) for asset in row["assets"]))
+    if not forgiving:
+        return Release(row["tag"], tuple(map(_asset, row["assets"])))
+    assets = []
+    for asset in row["assets"]:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            assets.append(_asset(asset))
+    return Release(row["tag"], tuple(assets))
 
 
 def _asset(row: Sequence[Any]) -> Asset:

@@ -1,5 +1,6 @@
 """``python -m wheel_resolver snapshot``: list the official releases anew and write the snapshot that the project ships.
 
+With ``--provider`` those of another repository, whose list is shipped beside it: known to questions, trusted by none.
 The same releases give the same bytes: sorted, and with the old date where nothing else has changed.
 """
 
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from matrix import load_project, tree
+from matrix import Compat, Project, load_project, tree
 from matrix.cli import Parser, path_of, say, tell, tell_json
 from matrix.document import display_name
-from matrix.errors import DataError, ExitCode, NetworkError
+from matrix.errors import DataError, ExitCode, NetworkError, UsageError
 from matrix.shown import shown
+from wheel_resolver.asking.providers import providers_asked
 from wheel_resolver.core.names import WheelName
 from wheel_resolver.core.wheel import Asset, Release
 from wheel_resolver.files import write_atomic
@@ -29,8 +31,9 @@ from wheel_resolver.upstream.catalogue import build_catalogue, without_usual_url
 from wheel_resolver.upstream.ladder import TIME
 from wheel_resolver.upstream.snapshot import Snapshot
 from wheel_resolver.upstream.snapshot_difference import Difference, compare
-from wheel_resolver.upstream.source import list_official
+from wheel_resolver.upstream.source import list_anew
 
+_KINDS = {"index": "an index", "folder": "a folder"}
 #: Older releases have no wheel for any torch that compat.yaml knows.
 OLDEST = Version("2.6.3")
 
@@ -39,12 +42,17 @@ def main(argv: Sequence[str]) -> int:
     """Run ``snapshot`` with its options; the result is an exit status of CONTRACTS."""
     options = _parser().parse_args(argv)
     where = places(options)
-    path = where.writable(options.output or _shipped(where))
-    old = snapshot.read(path) if tree.exists(path) else None
-    new, left_out = shipped_form(_listed())
+    project = load_project() if options.provider is None else load_project(where.matrix)
+    own = project.compat.flash_attn.repository
+    repository = own if options.provider is None else _repository(options.provider, project)
+    path = where.writable(options.output or _shipped(where, None if repository == own else repository))
+    old = snapshot.read(path, forgiving=repository != own) if tree.exists(path) else None
+    listed = _listed(project.compat, repository)
+    new, left_out = shipped_form(listed) if repository == own else others_form(listed)
     if not any(release.assets for release in new.releases):
         raise NetworkError(f"{new.repository}: its list of releases holds no wheel", remedy="check GITHUB_API_URL")
-    _refuse_conflicts(new)
+    for name in _conflicts(new, rebuilds=repository != own):
+        say(f"note: {name}")
     if old is not None and old.repository == new.repository and old.releases == new.releases:
         new = replace(new, as_of=old.as_of)
     difference = compare(old.releases if old else (), new.releases)
@@ -62,20 +70,69 @@ def main(argv: Sequence[str]) -> int:
         tell("\n".join(map(shown, difference.lines)))
     for name in left_out:
         say(f"left out, not a wheel name that we read: {json.dumps(name[:100])}")
-    say(f"{display_name(path)}: {_outcome(difference, changed=changed, check=options.check)}")
+    say(f"{display_name(path)}: {_outcome(difference, options, changed=changed)}")
     return ExitCode.NEGATIVE if options.check and changed else ExitCode.OK
 
 
-def _shipped(where: Places) -> Path:
-    """The snapshot that the checkout ships which is meant."""
-    return (
-        snapshot.SHIPPED if where.root is None else where.root / "wheel_resolver" / "upstream" / snapshot.SHIPPED.name
-    )
+def _repository(name: str, project: Project) -> str:
+    """The GitHub repository that ``--provider`` means: by its name in the matrix, or as owner/name.
+
+    Raises:
+        UsageError: it means none.
+    """
+    (provider,) = providers_asked([name], project)
+    if provider.kind != "github":
+        raise UsageError(
+            f"--provider {name}: its wheels are in {_KINDS[provider.kind]}, and only a repository's list is shipped",
+            remedy="name a provider of kind github, or owner/name",
+        )
+    return provider.place
 
 
-def _refuse_conflicts(new: Snapshot) -> None:
-    """See that a catalogue can be made of it: a snapshot with two digests for one name would stop every question."""
-    build_catalogue(new.releases, repository=new.repository, origin="", source="network", as_of=new.as_of, stale=False)
+def _shipped(where: Places, repository: str | None) -> Path:
+    """The file that the checkout ships which is meant; ``repository``: another one than the official."""
+    folder = snapshot.SHIPPED.parent if where.root is None else where.root / "wheel_resolver" / "upstream"
+    if repository is None:
+        return folder / snapshot.SHIPPED.name
+    return snapshot.file_of(repository, snapshot.OTHERS if where.root is None else folder / snapshot.OTHERS.name)
+
+
+def _conflicts(new: Snapshot, *, rebuilds: bool) -> tuple[str, ...]:
+    """See that a catalogue can be made of it; the names that are not used.
+
+    Raises:
+        DataError: official files contradict each other: such a snapshot would stop every question.
+    """
+    return build_catalogue(
+        new.releases,
+        repository=new.repository,
+        origin="",
+        source="network",
+        as_of=new.as_of,
+        stale=False,
+        rebuilds=rebuilds,
+    ).disputed
+
+
+def others_form(listed: Snapshot) -> tuple[Snapshot, tuple[str, ...]]:
+    """Keep of another repository the Linux wheels of flash-attn from ``OLDEST`` on; also the names that are left out.
+
+    Its tags are versions of its own, or none at all: they are sorted by what is known of them, then by name.
+    """
+    kept, left_out = [], []
+    for release in listed.releases:
+        wheels = []
+        for asset in release.assets:
+            name = WheelName.parse(asset.name)
+            if name is None:
+                left_out += [asset.name] if asset.name.endswith(".whl") else []
+            elif "linux" in name.platform and name.flash_attn >= OLDEST:
+                wheels.append(asset)
+        if wheels:
+            kept.append(Release(release.tag, tuple(sorted(wheels, key=_order))))
+    kept.sort(key=lambda release: release.tag)
+    kept.sort(key=lambda release: _version(release.tag) or Version("0"), reverse=True)
+    return replace(listed, releases=tuple(kept)), tuple(sorted(left_out))
 
 
 def shipped_form(listed: Snapshot) -> tuple[Snapshot, tuple[str, ...]]:
@@ -109,20 +166,21 @@ def _version(tag: str) -> Version | None:
         return None
 
 
-def _listed() -> Snapshot:
-    """The official releases, from the network."""
-    compat = load_project().compat
-    repository = compat.flash_attn.repository
-    releases = list_official(compat, os.environ)
+def _listed(compat: Compat, repository: str) -> Snapshot:
+    """A repository's releases, from the network."""
+    releases = list_anew(compat, repository, os.environ)
     usual = without_usual_urls(releases, repository, compat.origins["github_downloads"])
     return Snapshot(repository, datetime.now(UTC).strftime(TIME), usual)
 
 
-def _outcome(difference: Difference, *, changed: bool, check: bool) -> str:
+def _outcome(difference: Difference, options: argparse.Namespace, *, changed: bool) -> str:
     if not changed:
         return "unchanged"
     counts = ", ".join(f"{count} {what}" for what, count in difference.counts.items() if count) or "another order"
-    return f"{counts}: run `python -m wheel_resolver snapshot`" if check else f"written: {counts}"
+    if not options.check:
+        return f"written: {counts}"
+    provider = "" if options.provider is None else f" --provider {options.provider}"
+    return f"{counts}: run `python -m wheel_resolver snapshot{provider}`"
 
 
 def _report(
@@ -143,6 +201,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m wheel_resolver snapshot",
         description="List the official releases anew, write the shipped snapshot, and print what has changed.",
+    )
+    parser.add_argument(
+        "--provider", metavar="NAME", help="another repository's list: owner/name, or its name in the matrix"
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
     add_root(parser)

@@ -1,9 +1,13 @@
-"""List the wheels of a folder; ``SHA256SUMS`` gives their digests, where there is one (``sha256sum *.whl``)."""
+"""List the wheels of a folder; ``SHA256SUMS`` gives their digests, where there is one (``sha256sum *.whl``).
+
+wget, curl and browsers save a wheel under the name in its URL, with ``%2B`` for ``+``: that is the same wheel.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -28,16 +32,23 @@ def list_folder(folder: Path) -> tuple[Release, ...]:
         digests = _digests(folder / SUMS)
         folder.stat()  # a folder that is not there is not an empty one
         wheels = [path for path in tree.files(folder) if path.name.endswith(".whl")]
-        assets = tuple(_asset(path, digests.get(path.name)) for path in wheels)
     except OSError as error:
         raise NetworkError(f"{folder}: cannot be read: {error.strerror}") from None
-    return (Release("folder", assets),)
+    wheels.sort(key=lambda path: ("%" in path.name, path.name))  # of two spellings the plain one
+    assets = (_asset(path, digests) for path in wheels)
+    return (Release("folder", tuple(asset for asset in assets if asset is not None)),)
 
 
-def _asset(path: Path, sha256: str | None) -> Asset:
-    facts = path.stat()
+def _asset(path: Path, digests: Mapping[str, str]) -> Asset | None:
+    """One wheel of the folder, under its own name; None for what cannot be read, as a link that leads nowhere."""
+    name = unquote(path.name)
+    sha256 = digests.get(path.name) or digests.get(name) or digests.get(name.replace("+", "%2B"))
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
     modified = datetime.fromtimestamp(facts.st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Asset(path.name, sha256, facts.st_size or None, modified, path.as_uri())
+    return Asset(name, sha256, facts.st_size or None, modified, path.as_uri())
 
 
 def _digests(path: Path) -> dict[str, str]:
