@@ -27,6 +27,7 @@ from wheel_resolver.upstream.source import Loaded, Mode, load_catalogue
 VERBS = {
     "coverage": ("asking.coverage_cli", "what has a wheel, over every torch, CUDA and Python: a table, or --html FILE"),
     "export": ("locked.export_cli", "a locked wheel as a requirement for pip and uv"),
+    "facts": ("upkeep.facts_cli", "compare compat.yaml with what PyTorch and flash-attn publish; --write"),
     "fetch": ("fetching.fetch_cli", "download the locked wheels into the cache"),
     "lock": ("locked.lock_cli", "write the wheel of every target into matrix/lock.yaml; --check, --upgrade"),
     "snapshot": ("upstream.snapshot_cli", "write the shipped list of official wheels anew"),

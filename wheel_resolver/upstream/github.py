@@ -29,7 +29,7 @@ MAX_PAGES = 50
 MAX_LISTED = 100_000
 #: A page of GitHub's has one value to 40 bytes; two to three bytes a value, in 64 MB, would take gigabytes of memory.
 MAX_VALUES = 2_000_000
-_HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _MAX_TAG = 250
 _OTHER_PRODUCTS = ("fa4-",)  # pre-releases of another product in the same repository
@@ -102,7 +102,7 @@ def list_releases(api: Api, repository: str, *, timeout_s: float, folder: Path |
         NetworkError: a page could not be had or is not GitHub's; the message never holds the token.
     """
     until = time.monotonic() + timeout_s
-    pages = Pages(api.url, _HEADERS, access=api.access, until=until, folder=folder)
+    pages = Pages(api.url, HEADERS, access=api.access, until=until, folder=folder)
     url: str | None = f"{api.url}/repos/{repository}/releases?per_page=100"
     seen: set[str] = set()
     releases: list[Release] = []

@@ -29,8 +29,12 @@ MAX_PAGE_BYTES = 64_000_000
 #: How often a page is asked for again when the server says that it cannot answer now.
 RETRIES = 2
 _CHUNK_BYTES = 1 << 16
-_OK, _UNCHANGED = 200, 304
+_OK, _UNCHANGED, _NOT_THERE = 200, 304, 404
 _AGAIN = frozenset({429, 500, 502, 503, 504})
+
+
+class NotThereError(NetworkError):
+    """The server answers, and has no such page."""
 
 
 class _TransientError(Exception):
@@ -182,6 +186,8 @@ class Pages:
         error = self._access.refusal(self._place, status)
         if status in _AGAIN or (status == 403 and "Retry-After" in answer.headers):  # noqa: PLR2004 - GitHub's second limit
             raise _TransientError(error, answer.raw)
+        if status == _NOT_THERE:
+            raise NotThereError(error.what, remedy=error.remedy)
         raise error
 
     def _decoded(self, answer: HTTPResponse, wire: bytes) -> bytes:

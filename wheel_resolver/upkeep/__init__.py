@@ -1,0 +1,1 @@
+"""Keeping ``compat.yaml`` true: what upstream publishes, read and compared with it."""
