@@ -182,7 +182,8 @@ def _torch_to_install(host: Host, index: WheelIndex) -> str:
 def install_command(host: Host, wheel: Wheel) -> Install:
     """Install by direct URL: by name pip refuses official wheels (file name 2.8.3+cu12..., metadata 2.8.3)."""
     url = wheel.url if wheel.sha256 is None else f"{wheel.url}#sha256={wheel.sha256}"
-    return install(host.executable, host.packaging, [url], _NEEDS)
+    needs = [name for name in _NEEDS if name not in host.packages]
+    return install(host.executable, host.packaging, [url], needs)
 
 
 def host_json(host: Host) -> dict[str, Any]:

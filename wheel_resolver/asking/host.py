@@ -53,13 +53,11 @@ def writable(place):
     while not os.path.exists(place) and os.path.dirname(place) != place:
         place = os.path.dirname(place)
     return os.access(place, os.W_OK)
-own = {os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
-torch = spec("torch")
-where = os.path.dirname(os.path.dirname(torch.origin)) if torch and torch.origin else None
+own = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
 packaging = {"pip": bool(spec("pip")), "ensurepip": bool(spec("ensurepip")), "venv": bool(spec("venv")),
     "isolated": sys.prefix != sys.base_prefix, "conda": os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
     "managed": os.path.isfile(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")),
-    "writable": all(map(writable, own)), "torch_inside": where is None or os.path.realpath(where) in own}
+    "writable": all(map(writable, own))}
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "packages": packages, "libc": libc,
     "packaging": packaging,
     "implementation": platform.python_implementation(), "executable": sys.executable,

@@ -20,7 +20,6 @@ class Packaging:
         conda: it is a conda environment.
         managed: it is marked as externally managed (PEP 668), and pip was not told to ignore that.
         writable: whether this user may write into its site-packages.
-        torch_inside: whether torch lies in its own site-packages; uv sees no other (a system's, a user's).
         uv: the words that run uv; none where it is neither on ``PATH`` nor beside us.
     """
 
@@ -31,7 +30,6 @@ class Packaging:
     conda: bool = False
     managed: bool = False
     writable: bool = True
-    torch_inside: bool = True
     uv: tuple[str, ...] = ()
 
     @property
@@ -53,11 +51,12 @@ class Install:
     note: str | None = None
 
 
-def install(python: str, there: Packaging, wanted: Sequence[str], needs: Sequence[str] = ()) -> Install:
+def install(python: str, there: Packaging, wanted: Sequence[str], needs: Sequence[str] | None = None) -> Install:
     """Write the command that installs ``wanted`` (requirements and options) into a Python.
 
-    ``needs``: what ``wanted`` requires besides torch. Where uv cannot see the torch that is there, it is told to leave
-    requirements alone, for it would bring another torch, and gets these by name.
+    ``needs``: where torch is there and has to stay, what else ``wanted`` requires and is not there. pip leaves a torch
+    that it sees. uv asks the index all the same, and sees none outside of a venv's own site-packages: it is told to
+    leave requirements alone, and gets these by name.
     """
     if there.closed:
         return _beside(python, there, wanted, needs)
@@ -67,15 +66,15 @@ def install(python: str, there: Packaging, wanted: Sequence[str], needs: Sequenc
     if there.pip:
         return Install(_line([python, "-m", "pip", "install", *wanted]), note)
     if there.uv:
-        return Install(_line(_with_uv(there.uv, python, wanted, () if there.torch_inside else needs)), note)
+        return Install(_line(_with_uv(there.uv, python, wanted, needs)), note)
     if there.ensurepip:
         first = [python, "-m", "ensurepip"]
         return Install(_line(first, [python, "-m", "pip", "install", *wanted]), note)
     missing = f"{python} has neither pip nor ensurepip, and uv is not on PATH: install uv first"
-    return Install(_line(_with_uv(("uv",), python, wanted, () if there.torch_inside else needs)), note or missing)
+    return Install(_line(_with_uv(("uv",), python, wanted, needs)), note or missing)
 
 
-def _beside(python: str, there: Packaging, wanted: Sequence[str], needs: Sequence[str]) -> Install:
+def _beside(python: str, there: Packaging, wanted: Sequence[str], needs: Sequence[str] | None) -> Install:
     """A venv that sees the Python's own packages, torch among them."""
     why = "is externally managed (PEP 668)" if there.managed else "cannot be written to"
     note = f"{python} {why}: the venv takes flash-attn and sees its torch; run your program with {VENV}/bin/python"
@@ -96,9 +95,9 @@ def _beside(python: str, there: Packaging, wanted: Sequence[str], needs: Sequenc
 _DEBIAN = "apt-get install python3-venv, then ask again"
 
 
-def _with_uv(uv: Sequence[str], python: str, wanted: Sequence[str], needs: Sequence[str]) -> list[str]:
-    alone = ["--no-deps"] if needs else []
-    return [*uv, "pip", "install", "--python", python, *alone, *wanted, *needs]
+def _with_uv(uv: Sequence[str], python: str, wanted: Sequence[str], needs: Sequence[str] | None) -> list[str]:
+    alone = () if needs is None else ("--no-deps",)
+    return [*uv, "pip", "install", "--python", python, *alone, *wanted, *(needs or ())]
 
 
 def _line(*commands: Sequence[str]) -> str:
