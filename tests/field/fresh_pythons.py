@@ -24,6 +24,11 @@ class _C:
 TORCH_VERSION = "2.8.0+cu128"
 
 
+def flipped(wheel: bytes) -> bytes:
+    """The wheel with one bit flipped, in the time of its first member: a zip file that is still read without fault."""
+    return wheel[:10] + bytes([wheel[10] ^ 2]) + wheel[11:]
+
+
 def stand_in(folder: Path, name: str, version: str, module: bytes) -> Path:
     """A wheel of one module under another project's name."""
     info = f"{name}-{version}.dist-info"

@@ -16,23 +16,20 @@ from road import WHEEL, GitHub, make_wheel, serve_github
 from tests.field.fresh_pythons import (
     TORCH_VERSION,
     around_flash_attn,
+    flipped,
     said_by,
     settings,
     unpacked,
     with_pip,
     without_pip,
 )  # fmt: skip
+from wheel_resolver.asking.installing import Packaging, install
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The Python that Debian marks as externally managed.
 DEBIAN = Path("/usr/bin/python3.11")
 SEE = "import flash_attn, torch; print(flash_attn.__version__, torch.__version__)"
 SEEN = f"2.8.3 {TORCH_VERSION}"
-
-
-def flipped(wheel: bytes) -> bytes:
-    """The wheel with one bit flipped, in the time of its first member: a zip file that is still read without fault."""
-    return wheel[:10] + bytes([wheel[10] ^ 2]) + wheel[11:]
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,31 @@ def test_one_who_told_pip_to_break_system_packages_needs_no_venv(far: Far) -> No
     found = far.here(DEBIAN, PYTHONPATH=str(outside), PIP_BREAK_SYSTEM_PACKAGES="1")
     assert found["install"].startswith(f"{DEBIAN} -m pip install ")
     assert found["install_note"] is None
+
+
+def test_a_venv_without_pip_where_there_is_no_uv(far: Far) -> None:
+    python = without_pip(far.home / "venv", far.around)
+    there = Packaging(pip=False, isolated=True)
+    line = install(str(python), there, [far.here(python)["install"].rpartition(" ")[2].strip("'")], []).command
+    assert "ensurepip" in line
+    assert "hash" in far.when_flipped(line)
+    done = far.paste(line)
+    assert done.returncode == 0, done.stderr
+    assert said_by(python, SEE) == SEEN
+
+
+def test_uv_makes_the_venv_where_a_managed_python_cannot(far: Far) -> None:
+    """A Debian without python3-venv and python3-pip."""
+    uv_on_path(far.home)
+    outside = unpacked(far.home / "outside", far.around)
+    wheel = far.here(without_pip(far.home / "venv", far.around))["install"].rpartition(" ")[2].strip("'")
+    there = Packaging(pip=False, ensurepip=False, venv=False, managed=True, uv=("uv",))
+    line = install("/usr/bin/python3", there, [wheel], []).command
+    assert "hash" in far.when_flipped(line, PYTHONPATH=str(outside))
+    done = far.paste(line, PYTHONPATH=str(outside))
+    assert done.returncode == 0, done.stderr
+    made = far.home / "pasted" / "flash-attn-venv" / "bin" / "python"
+    assert said_by(made, SEE, PYTHONPATH=str(outside)) == SEEN
 
 
 def test_the_text_ends_with_the_same_line(far: Far) -> None:

@@ -66,7 +66,10 @@ def _requirements(export: Export) -> list[str]:
 
 
 def _uv(export: Export) -> list[str]:
-    """A source must not have the digest (uv: "Fragments are not allowed"); uv takes it from a constraint."""
+    """A source must not have the digest (uv: "Fragments are not allowed in URLs"): a constraint has it.
+
+    uv reads a constraint through a source of the same name, and so loses its digest, unless the source has a marker.
+    """
     where = marker(export.stack.python, export.stack.platform)
     return [
         "[project]",
@@ -76,7 +79,7 @@ def _uv(export: Export) -> list[str]:
         f"constraint-dependencies = [{_toml(export.requirement)}]",
         "",
         "[tool.uv.sources]",
-        f"flash-attn = {{ url = {_toml(export.url)} }}",
+        f"flash-attn = {{ url = {_toml(export.url)}, marker = {_toml(where)} }}",
     ]
 
 
@@ -128,7 +131,7 @@ FORMS: dict[str, tuple[Sequence[str], Callable[[Export], list[str]]]] = {
     "uv": (
         (
             "For pyproject.toml: merge each key into its table, and pin that torch there.",
-            "The constraint has the sha256: uv lock writes it into uv.lock, uv sync checks it.",
+            "uv checks the constraint's sha256. Keep the source's marker: without it uv loses that digest.",
         ),
         _uv,
     ),
