@@ -93,28 +93,35 @@ def uv(*arguments: str) -> list[str]:
     return [uv_executable(), "--no-progress", *arguments]
 
 
-def through_uv_project(road: Road, tmp_path: Path) -> tuple[int, str, Path]:
+def through_uv_project(road: Road, folder: Path) -> tuple[int, str, Path]:
     """A project whose pyproject.toml is what was exported, and a name; torch and einops come from a folder."""
-    wheels = [f'{wheel.name.partition("-")[0]} = {{ path = "{wheel}" }}' for wheel in road.around]
     head = '[project]\nname = "app"\nversion = "0"\nrequires-python = "==3.11.*"\n'
     text = road.export("uv").replace("[project]\n", head)
-    text = text.replace("dependencies = [", 'dependencies = ["torch", "einops", ', 1) + "\n".join(wheels) + "\n"
-    sources = tomllib.loads(text)["tool"]["uv"]["sources"]
-    assert sources["flash-attn"]["url"] == f"{road.github.url}/download/{WHEEL.replace('+', '%2B')}"
-    (tmp_path / "pyproject.toml").write_text(text)
-    env = {name: value for name, value in settings(XDG_CONFIG_HOME=str(tmp_path)).items() if name != "UV_NO_CONFIG"}
-    command = [*uv("sync", "--python", sys.executable)]
+    text = text.replace("dependencies = [", 'dependencies = ["torch", "einops", ', 1)
+    text += "".join(f'{wheel.name.partition("-")[0]} = {{ path = "{wheel}" }}\n' for wheel in road.around)
+    (folder / "pyproject.toml").write_text(text)
+    return *sync(folder), folder / ".venv" / "bin" / "python"
+
+
+def sync(folder: Path) -> tuple[int, str]:
+    """Lock and install a project."""
+    env = settings(XDG_CONFIG_HOME=str(folder))
+    del env["UV_NO_CONFIG"]  # else uv would not read the project's settings
     done = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120
-    )  # that a project is read is what UV_NO_CONFIG would prevent
-    status, said = done.returncode, done.stdout + done.stderr
-    return status, said, tmp_path / ".venv" / "bin" / "python"
+        uv("sync", "--python", sys.executable), cwd=folder, env=env, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_a_pyproject_of_uv_locks_and_syncs(road: Road, tmp_path: Path) -> None:
     status, said, python = through_uv_project(road, tmp_path)
     assert status == 0, said
     assert said_by(python, SEE) == SEEN
+    (source,) = [
+        each for each in (tmp_path / "pyproject.toml").read_text().splitlines() if each.startswith("flash-attn =")
+    ]
+    assert f'{road.github.url}/download/{WHEEL.replace("+", "%2B")}"' in source
     lock = tomllib.loads((tmp_path / "uv.lock").read_text())
     (package,) = [each for each in lock["package"] if each["name"] == "flash-attn"]
     assert package["wheels"][0]["hash"].removeprefix("sha256:") in road.export("requirements")
@@ -157,6 +164,32 @@ def test_a_pylock_installs_and_refuses_another_file(road: Road, tmp_path: Path, 
     status, said = run_in(tmp_path, command)
     assert status == 0, said
     assert said_by(python, SEE) == SEEN
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_a_pylock_of_the_file_in_the_cache(road: Road, tmp_path: Path, tool: str) -> None:
+    lock = ["--matrix", str(MATRIX), "--lock", str(road.home / "lock.yaml")]
+    assert road.resolver("fetch", "fa2", *lock).returncode == 0
+    file = tmp_path / "pylock.toml"
+    road.export("pylock", "--local", "--output", str(file))
+    python = road.venv(f"local-{tool}")
+    path = Path(tomllib.loads(file.read_text())["packages"][0]["archive"]["path"])
+    good = path.read_bytes()
+    path.write_bytes(flipped(good))
+    status, said = run_in(tmp_path, pylock(tool, python, file))
+    path.write_bytes(good)
+    assert status != 0
+    assert "hash" in said.lower()
+    status, said = run_in(tmp_path, pylock(tool, python, file))
+    assert status == 0, said
+    assert said_by(python, SEE) == SEEN
+
+
+def test_a_pyproject_gets_no_file_that_uv_would_not_check(road: Road) -> None:
+    lock = ["--matrix", str(MATRIX), "--lock", str(road.home / "lock.yaml")]
+    done = road.resolver("export", "fa2", "--format", "uv", "--local", *lock)
+    assert done.returncode == 2
+    assert "--format requirements or pylock" in done.stderr
 
 
 def test_a_pylock_is_what_the_standard_says(road: Road) -> None:

@@ -38,6 +38,11 @@ def main(argv: Sequence[str]) -> int:
             f"{display_name(output)}: pip and uv take no lock file of this name",
             remedy="name it pylock.toml or pylock.NAME.toml",
         )
+    if options.local and options.format == "uv":
+        raise UsageError(
+            "uv checks no digest of a file of this machine that stands in [tool.uv.sources]",
+            remedy="leave --local out, or take --format requirements or pylock",
+        )
     targets = fresh(places(options), options.target)
     pins = pinned_wheels(targets)
     for target in targets:

@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from matrix import PythonVersion
 from matrix.shown import shown
@@ -34,6 +35,13 @@ class Export:
     def requirement(self) -> str:
         """The wheel as a direct reference with its digest, which pip and uv check."""
         return f"flash-attn @ {self.url}#sha256={self.wheel.sha256}"
+
+    @property
+    def place(self) -> str:
+        """Where it lies, as a key of TOML: uv takes a file of this machine by its path only."""
+        if self.url.startswith("file://"):
+            return f"path = {_toml(unquote(urlsplit(self.url).path))}"
+        return f"url = {_toml(self.url)}"
 
 
 def text(export: Export, form: str) -> str:
@@ -97,7 +105,7 @@ def _pylock(export: Export) -> list[str]:
         'name = "flash-attn"',
         "",
         "[packages.archive]",
-        f"url = {_toml(export.url)}",
+        export.place,
         *size,
         f"hashes = {{ sha256 = {_toml(export.wheel.sha256)} }}",
     ]
