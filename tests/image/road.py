@@ -63,6 +63,11 @@ def serve_github(wheel: Path) -> Iterator[GitHub]:
             else:
                 self.send_error(404)
 
+        def do_HEAD(self) -> None:  # uv asks so before it downloads
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(github.wheel)))
+            self.end_headers()
+
         def _answer(self, body: bytes, kind: str) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)

@@ -17,6 +17,7 @@ from matrix.errors import UsageError
 from wheel_resolver import cli
 from wheel_resolver.asking.here import HostAnswer, answer_host, describe, host_cells, host_policy, install_command
 from wheel_resolver.asking.host import Gpu, Host, Torch, read_host
+from wheel_resolver.asking.installing import Install
 from wheel_resolver.core.facts import Facts, default_policy
 from wheel_resolver.core.index import WheelIndex
 from wheel_resolver.core.resolve import Unsupported
@@ -187,9 +188,9 @@ def test_a_host_with_a_wheel_gets_its_command() -> None:
     assert found.wheel is not None
     assert found.wheel.name.python == "cp312"
     command = install_command(HOST, found.wheel)
-    assert command.startswith("'/opt/my python/bin/python' -m pip install 'https://github.com/Dao-AILab/")
-    assert f"#sha256={found.wheel.sha256}'" in command
-    assert command in describe(HOST, found, command)
+    assert command.command.startswith("'/opt/my python/bin/python' -m pip install 'https://github.com/Dao-AILab/")
+    assert f"#sha256={found.wheel.sha256}'" in command.command
+    assert describe(HOST, found, command).endswith(f"\n\n{command.command}")
 
 
 def test_all_gpus_of_a_host_must_be_served_by_one_wheel() -> None:
@@ -213,7 +214,7 @@ def test_the_hosts_own_glibc_and_driver_are_judged() -> None:
 def test_without_a_gpu_the_rest_is_judged() -> None:
     found = answer(replace(HOST, gpus=()))
     assert found.wheel is not None
-    assert "no GPU is seen here" in describe(replace(HOST, gpus=()), found, "command")
+    assert "no GPU is seen here" in describe(replace(HOST, gpus=()), found, Install("command"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from matrix.errors import ExitCode, UsageError
 from matrix.shown import shown
 from wheel_resolver.asking.answer import Answer, answer_cells, attention_of, to_json
 from wheel_resolver.asking.host import Host, Torch, read_host
+from wheel_resolver.asking.installing import Install, install
 from wheel_resolver.asking.options import catalogue_asked, policy_asked, project_policy
 from wheel_resolver.asking.providers import suggestions_asked
 from wheel_resolver.asking.suggestions import Suggestions
@@ -34,6 +34,8 @@ from wheel_resolver.places import places
 
 #: What the host itself says, so that it cannot be asked for.
 _READ = ("torch", "cuda", "abi", "gpu", "arch", "platform")
+#: What every flash-attn wheel requires besides torch.
+_NEEDS = ("einops",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ def main(options: argparse.Namespace) -> int:
     command = None if answer.wheel is None else install_command(host, answer.wheel)
     if options.json:
         report = to_json(loaded.catalogue, {}, answer.answers)
-        report |= {"host": host_json(host), "install": command, "why_not": answer.why_not}
+        report |= {"host": host_json(host), "install": command and command.command, "why_not": answer.why_not}
+        report |= {"install_note": command and command.note}
         report |= {"installed": None if installed is None else asdict(installed)}
         tell_json(report)
     else:
@@ -171,15 +174,16 @@ def _torch_to_install(host: Host, index: WheelIndex) -> str:
             cells = host_cells(host, torch)
             if all(isinstance(resolve(cell, index), Match) for cell in cells):
                 place = f"{compat.origins['pytorch_wheels']}/{cuda.tag}"
-                words = [host.executable, "-m", "pip", "install", f"torch=={torch.version}", "--index-url", place]
-                return f"install torch {torch.version} for CUDA {cuda}, which has a wheel: {shlex.join(words)}"
+                line = install(host.executable, host.packaging, [f"torch=={torch.version}", "--index-url", place])
+                return f"install torch {torch.version} for CUDA {cuda}, which has a wheel: {line.command}"
     return f"no torch has a flash-attn wheel for Python {host.python} on this machine"
 
 
-def install_command(host: Host, wheel: Wheel) -> str:
+def install_command(host: Host, wheel: Wheel) -> Install:
     """Install by direct URL: by name pip refuses official wheels (file name 2.8.3+cu12..., metadata 2.8.3)."""
     url = wheel.url if wheel.sha256 is None else f"{wheel.url}#sha256={wheel.sha256}"
-    return shlex.join([host.executable, "-m", "pip", "install", url])
+    needs = [name for name in _NEEDS if name not in host.packages]
+    return install(host.executable, host.packaging, [url], needs)
 
 
 def host_json(host: Host) -> dict[str, Any]:
@@ -195,10 +199,11 @@ def host_json(host: Host) -> dict[str, Any]:
         "abi": str(torch.abi) if torch else None,
         "gpus": [{"name": gpu.name, "arch": str(gpu.arch)} for gpu in host.gpus],
         "driver": str(host.driver) if host.driver else None,
+        "packaging": asdict(host.packaging),
     }
 
 
-def describe(host: Host, answer: HostAnswer, command: str | None, installed: Installed | None = None) -> str:
+def describe(host: Host, answer: HostAnswer, command: Install | None, installed: Installed | None = None) -> str:
     """Write the host, the answer for each of its GPUs, what is installed, and the command."""
     gpus = ", ".join(dict.fromkeys(f"{gpu.name} ({gpu.arch})" for gpu in host.gpus)) or "none seen"
     rows = [
@@ -218,7 +223,9 @@ def describe(host: Host, answer: HostAnswer, command: str | None, installed: Ins
         lines += ["no GPU is seen here: whether the wheel has code for yours was not judged"]
     if answer.wheel is not None and not answer.wheel.pinned:
         lines += ["nobody published this wheel's digest: the command cannot check it"]
-    return "\n".join(map(shown, [*lines, "", command]))
+    if command.note is not None:
+        lines += [command.note]
+    return "\n".join(map(shown, [*lines, "", command.command]))
 
 
 def _each(answers: Sequence[Answer]) -> list[str]:

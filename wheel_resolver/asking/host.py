@@ -5,11 +5,13 @@ Torch is imported in a child process: it takes seconds, and a broken one takes i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +20,14 @@ from packaging.version import Version
 
 from matrix import Abi, Arch, Cuda, Driver, PythonVersion
 from matrix.errors import UsageError
+from wheel_resolver.asking.installing import Packaging
 
 #: Seconds; importing torch from a cold network disk took 40.
 _PROBE_S = 180
 _SMI_S = 20
 _SMI_FIELDS = 3
+#: How pip reads "yes" in its environment.
+_YES = frozenset({"1", "true", "yes", "on", "t", "y"})
 
 # Written for Python 3.8 on: the Python that is asked about need not be ours. One JSON line before torch is touched and
 # one after, so that a crash leaves the first. The current folder is not searched: a torch.py there is not torch.
@@ -38,7 +43,23 @@ try:
     packages = {(each.metadata["Name"] or "").lower().replace("_", "-"): each.version for each in distributions()}
 except Exception:
     packages = {}
+def spec(name):
+    try:
+        from importlib.util import find_spec
+        return find_spec(name)
+    except Exception:
+        return None
+def writable(place):
+    while not os.path.exists(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
+    return os.access(place, os.W_OK)
+own = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+packaging = {"pip": bool(spec("pip")), "ensurepip": bool(spec("ensurepip")), "venv": bool(spec("venv")),
+    "isolated": sys.prefix != sys.base_prefix, "conda": os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
+    "managed": os.path.isfile(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")),
+    "writable": all(map(writable, own))}
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "packages": packages, "libc": libc,
+    "packaging": packaging,
     "implementation": platform.python_implementation(), "executable": sys.executable,
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "platform": platform.system().lower() + "_" + platform.machine().lower()}), flush=True)
@@ -85,7 +106,7 @@ class Host:
 
     ``torch`` is None when it is not installed or cannot be imported: ``trouble`` says which. ``glibc`` is None where
     the C library is another. ``platform`` need not be one of ours (``darwin_arm64``). ``packages``: what else is
-    installed that could clash with flash-attn, project name to version.
+    installed that could clash with flash-attn, project name to version. ``packaging``: how it takes packages.
     """
 
     executable: str
@@ -98,6 +119,7 @@ class Host:
     gpus: tuple[Gpu, ...]
     driver: Driver | None
     packages: Mapping[str, str] = field(default_factory=dict)
+    packaging: Packaging = field(default_factory=Packaging)
 
 
 def read_host(python: str) -> Host:
@@ -128,7 +150,22 @@ def read_host(python: str) -> Host:
         gpus=gpus,
         driver=driver,
         packages=basics["packages"],
+        packaging=_packaging(basics.get("packaging", {})),
     )
+
+
+def _packaging(seen: dict[str, bool]) -> Packaging:
+    """What the Python said, as pip will take it here, and the uv of this machine."""
+    ignored = os.environ.get("PIP_BREAK_SYSTEM_PACKAGES", "").lower() in _YES
+    seen = {**seen, "managed": seen.get("managed", False) and not (ignored and seen["pip"])}
+    return Packaging(**seen, uv=_uv())
+
+
+def _uv() -> tuple[str, ...]:
+    """The uv on ``PATH``, else the one that came with our own Python's packages."""
+    if shutil.which("uv") is not None:
+        return ("uv",)
+    return (sys.executable, "-m", "uv") if importlib.util.find_spec("uv") is not None else ()
 
 
 def _torch(found: dict[str, Any]) -> Torch:

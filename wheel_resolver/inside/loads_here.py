@@ -43,7 +43,7 @@ def installed_loads(host: Host, project: Project, catalogue: Catalogue, *, timeo
     if answer.wheel is None:
         return LoadsHere(False, "rules", f"flash-attn is not installed, and no wheel would load: {answer.why_not}")
     reason = f"flash-attn is not installed; {answer.wheel.filename} would load"
-    return LoadsHere(True, "rules", reason, install_command(host, answer.wheel))
+    return LoadsHere(True, "rules", reason, install_command(host, answer.wheel).command)
 
 
 def wheel_loads(
