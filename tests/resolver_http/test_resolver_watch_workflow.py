@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from matrix import load_project
 from tests.field import community
+from tests.resolver_http.upstream_facts import serve_torch, torch_names
 from wheel_resolver import lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,7 @@ class Runner:
             if "if" in step:
                 conditions = {
                     "steps.watch.outputs.finding == '1'": "finding=1" in told,
+                    "steps.facts.outputs.moved == '1'": "moved=1" in told,
                     "steps.others.outputs.moved == '1'": "moved=1" in told,
                 }
                 if not any(conditions[each] for each in step["if"].split(" || ")):
@@ -106,7 +109,11 @@ class Runner:
 
 @pytest.fixture
 def runner(upstream: Any, tmp_path: Path) -> Runner:
-    return Runner(tmp_path)
+    """Its index of torch has what compat.yaml knows."""
+    made = Runner(tmp_path)
+    made.env["WHEELWRIGHT_PYTORCH_WHEELS"] = f"{upstream.url}/whl"
+    serve_torch(upstream, torch_names(load_project().compat))
+    return made
 
 
 def listing(known: Rows, change: Callable[[Rows], None]) -> Rows:
@@ -180,6 +187,22 @@ def test_another_digest_is_told_and_nothing_is_taken_over(
     assert f"pr create --base main --head upstream-watch --title Upstream moved: {kinds} " in runner.asked()[-1]
     assert runner.pushed() == []
     assert words in (runner.tree / ".build" / "watch.md").read_text()
+
+
+def test_a_release_of_torch_becomes_a_pull_request_with_its_facts_and_fresh_locks(
+    runner: Runner, upstream: Any, known: Rows
+) -> None:
+    upstream.releases(1, known)
+    wheel = "torch-2.15.1+cu132-cp312-cp312-manylinux_2_28_x86_64.whl"
+    serve_torch(upstream, [*torch_names(load_project().compat), wheel])
+    assert runner.run() == 0
+    assert "--title Upstream moved: facts " in runner.asked()[-1]
+    assert {"matrix/compat.yaml", "matrix/lock.yaml"} <= set(runner.pushed())
+    assert "2.15.1" in runner.git("show", "FETCH_HEAD:matrix/compat.yaml")
+    assert "by hand: torch 2.15" in (runner.tree / ".build" / "watch.md").read_text()
+    for check in (["images", "render", "--check"], ["wheel_resolver", "lock", "--check"], ["matrix", "check"]):
+        done = subprocess.run([".venv/bin/python", "-m", *check], cwd=runner.tree, env=runner.env, check=False)
+        assert done.returncode == 0, check
 
 
 def test_where_nothing_moved_nothing_is_asked_of_gh(runner: Runner, upstream: Any, known: Rows) -> None:
