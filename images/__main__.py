@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 from images import build, engine_install, environment, lock, plan, quickstart, render, smoke, uv
 from images.planned import Workspace
 from matrix import cli
+from matrix.cli import path_of
 
 # Verbs on a workspace (matrix, locks, generated files), and verbs on this machine.
 _ON_WORKSPACE: dict[str, ModuleType] = {
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name in _ON_WORKSPACE:
             verb.add_argument("--json", action="store_true", help="print the result as JSON")
             verb.add_argument(
-                "--root", type=Path, help="a folder with matrix/, serve/ and dockerfiles/ (this checkout)"
+                "--root", type=path_of, help="a folder with matrix/, serve/ and dockerfiles/ (this checkout)"
             )
         module.add_arguments(verb)
     args = parser.parse_args(arguments)

@@ -22,9 +22,11 @@ from images.budget import weigh
 from images.engine import Engine
 from images.hostsettings import read_host_settings
 from images.inputs import Run, Staged, stage, stage_compiled
+from images.owned import is_ours, remember
 from images.planned import Planned, Workspace, default_targets, image_tag, load_planned, select_targets
 from images.render import require_fresh
 from images.results import Built
+from images.room import look_for_room
 from images.secret_folder import secret_folder
 from images.staging import require_plain_context
 from matrix import tree
@@ -82,6 +84,10 @@ def _build_one(run: Run, item: Planned) -> Built:
 def _stage_and_bake(run: Run, item: Planned, log: Path) -> Built:
     workspace, engine = run.workspace, run.engine
     name, tag = item.target.name, image_tag(item.target.name)
+    before = _image(engine, tag)
+    notes = _notes(run, item, before)
+    for note in notes:
+        say(f"{name}: {note}")
     with secret_folder(workspace.root) as secrets, _scratch(workspace, name) as scratch:
         staged = stage(run, item, secrets, scratch)
         say(f"{name}: {staged.how}")
@@ -98,8 +104,36 @@ def _stage_and_bake(run: Run, item: Planned, log: Path) -> Built:
         raise BuildError(
             f"bake is done, and engine {engine.host} has no {tag}: another engine's builder is in use", log
         )
-    built = Built(name, "built", tag, staged.how, str(image.id), log=str(log), archive=archive)
+    replaced = str(before.id) if before is not None and before.id != image.id else None
+    if replaced is not None and is_ours(workspace.build, tag, replaced):
+        replaced = None
+    remember(workspace.build, tag, str(image.id))
+    built = Built(
+        name, "built", tag, staged.how, str(image.id), log=str(log), archive=archive, replaced=replaced, notes=notes
+    )
     return weighed(engine, workspace, built, image)
+
+
+def _notes(run: Run, item: Planned, before: Image | None) -> tuple[str, ...]:
+    """What a user should know before the build: room, another checkout's image, an engine that is old.
+
+    Raises:
+        WheelwrightError: the disk surely has no room.
+    """
+    workspace, engine, tag = run.workspace, run.engine, image_tag(item.target.name)
+    found = [_image(engine, image_tag(name)) for name in _of_its_stack(workspace, item.target.name)]
+    notes = [look_for_room(engine, item.target.budget, [image for image in found if image is not None])]
+    if before is not None and not is_ours(workspace.build, tag, str(before.id)):
+        notes.append(
+            f"{tag} is {str(before.id)[:19]} now, which this checkout did not build; if the build gives another, that "
+            "one stays under its id. REGISTRY=NAME keeps the images of checkouts apart"
+        )
+    if not engine.reads_zstd and (run.options.packing or workspace.project.matrix.export).compression == "zstd":
+        notes.append(
+            f"engine {engine.version} is older than 23.0 and reads no layers that are compressed with zstd: build what "
+            "hosts like this one pull with --compression gzip"
+        )
+    return tuple(note for note in notes if note is not None)
 
 
 @contextmanager
@@ -143,12 +177,16 @@ def _export(run: Run, name: str, staged: Staged, packed: str) -> str | None:
 
 def weighed(engine: Engine, workspace: Workspace, built: Built, image: Image) -> Built:
     """What was built, with its weight, judged by its target's budget."""
-    targets = workspace.project.matrix.targets
-    target = targets[built.target]
-    siblings = [name for name, other in targets.items() if other.stack == target.stack and name != target.name]
+    siblings = [name for name in _of_its_stack(workspace, built.target) if name != built.target]
     found = [image for image in (_image(engine, image_tag(name)) for name in siblings) if image is not None]
     weight = weigh(engine, image, found)
-    return replace(built, weight=weight, over=tuple(weight.over(target.budget)))
+    return replace(built, weight=weight, over=tuple(weight.over(workspace.project.matrix.targets[built.target].budget)))
+
+
+def _of_its_stack(workspace: Workspace, target: str) -> list[str]:
+    """The targets that share a target's stack, itself too."""
+    targets = workspace.project.matrix.targets
+    return [name for name, other in targets.items() if other.stack == targets[target].stack]
 
 
 def _image(engine: Engine, tag: str) -> Image | None:

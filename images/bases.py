@@ -18,7 +18,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from images import apt
-from images.engine import Engine
+from images.engine import Engine, connect
 from images.recipe import EPOCH, Recipe, Stack
 from matrix import Compat
 from matrix.cli import say
@@ -155,7 +155,7 @@ def registry_digest(engine: Engine, image: str) -> str:
         RefusedError: there is no such image, or no answer in time.
     """
     # A client of its own: the engine may wait for a minute where packets are dropped.
-    client = docker.DockerClient(base_url=engine.host, timeout=_REGISTRY_TIMEOUT_S)
+    client = connect(engine.address, _REGISTRY_TIMEOUT_S)
     try:
         return str(client.images.get_registry_data(image).id)
     except APIError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from images.bake import BuildOptions
 from images.baking import build_targets
@@ -15,6 +14,7 @@ from images.proving import prove_targets
 from images.results import report
 from images.secret_folder import end_as_ctrl_c
 from matrix import COMPRESSIONS, Export
+from matrix.cli import path_of
 from matrix.errors import UsageError
 
 
@@ -32,8 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="CACHE",
             help=f"a remote cache to {verb}: type=registry,ref=HOST/REPOSITORY, type=gha or type=local,path=FOLDER",
         )
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write each image as FOLDER/TARGET.oci.tar too")
-    parser.add_argument("--compression", choices=tuple(COMPRESSIONS), help="of the layers (what the matrix says)")
+    parser.add_argument(
+        "--export", type=path_of, metavar="FOLDER", help="write each image as FOLDER/TARGET.oci.tar too"
+    )
+    parser.add_argument(
+        "--compression",
+        choices=tuple(COMPRESSIONS),
+        help="of the layers (what the matrix says); engines before 23.0 read gzip only",
+    )
     parser.add_argument("--level", type=int, help="of the compression: 1 to 22 for zstd, 1 to 9 for gzip")
     parser.add_argument("--smoke", action="store_true", help="smoke-test what was built")
 

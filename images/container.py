@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest
 
 from images.engine import Engine
+from images.tunnel import tunnel
 from matrix import tree
 from matrix.errors import WheelwrightError
 
@@ -50,6 +51,8 @@ class TrackedContainer:
         self._engine = engine
         self._log = log
         self._container: Container | None = None
+        self._tunnels = contextlib.ExitStack()
+        self._url: str | None = None
         self._arguments: dict[str, Any] = {
             "image": image,
             "command": list(command) if command else None,
@@ -77,6 +80,7 @@ class TrackedContainer:
     ) -> None:
         """Keep its log; remove it, running or not."""
         container = self.container
+        self._tunnels.close()
         with contextlib.suppress(NotFound, APIError), tree.open_file(self._log, "ab") as file:
             file.write(container.logs(timestamps=False))
         with contextlib.suppress(NotFound):
@@ -100,13 +104,19 @@ class TrackedContainer:
         return bool(self.container.status == "running")
 
     def url(self) -> str:
-        """Where its published port answers."""
-        self.container.reload()
-        binding = (self.container.ports.get(PORT) or [{}])[0].get("HostPort")
-        if not binding:
-            raise WheelwrightError(f"the container publishes no port: {self.log_tail()}")
-        host = urlsplit(self._engine.host).hostname if self._engine.host.startswith("tcp:") else "127.0.0.1"
-        return f"http://{host}:{binding}"
+        """Where its published port answers, from here: through ssh where the engine is reached so."""
+        if self._url is None:
+            self.container.reload()
+            binding = (self.container.ports.get(PORT) or [{}])[0].get("HostPort")
+            if not binding:
+                raise WheelwrightError(f"the container publishes no port: {self.log_tail()}")
+            address = self._engine.address
+            if address.ssh is not None:
+                self._url = f"http://127.0.0.1:{self._tunnels.enter_context(tunnel(address.ssh, int(binding)))}"
+            else:
+                host = urlsplit(address.host).hostname if address.host.startswith("tcp:") else "127.0.0.1"
+                self._url = f"http://{host}:{binding}"
+        return self._url
 
     def wait(self, seconds: float) -> int:
         """Wait for its end; its exit status.

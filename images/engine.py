@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import shutil
 import socket
-import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import docker
+from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import DockerException
+from packaging.version import Version
 
-from matrix.errors import NoEngineError, UsageError, WheelwrightError
+from images.address import Address, find_address, require_docker
+from images.docker_cli import docker_cli
+from matrix.errors import NoEngineError
 from matrix.masking import mask
 
-INSTALL_HINT = "install and start one: make engine (as root on Debian or Ubuntu), or point DOCKER_HOST at one"
+#: The first engine that reads layers compressed with zstd. Source: moby's release notes for 23.0.
+ZSTD_SINCE = (23, 0)
+_SDK_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +30,48 @@ class Engine:
 
     Attributes:
         client: the SDK's client, connected to the engine of the CLI's current context.
-        host: its address, ``unix:///var/run/docker.sock``.
-        version: of the engine; buildx: of the CLI's build plugin.
+        address: where it is; buildx: the version of the CLI's build plugin.
+        version: of the engine.
         gpu_runtime: whether containers can be given an NVIDIA GPU.
-        context: of the docker CLI, where a builder named another engine than the CLI's own.
         containerd_store: whether it keeps images in containerd's store, which takes zstd layers as they are.
+        root: where it keeps its data, on its machine.
     """
 
     client: docker.DockerClient
-    host: str
+    address: Address
     version: str
     buildx: str
     gpu_runtime: bool
     containerd_store: bool
-    context: str | None = None
+    root: str = "/var/lib/docker"
+
+    @property
+    def host(self) -> str:
+        """Its address, ``unix:///var/run/docker.sock``."""
+        return self.address.host
+
+    @property
+    def context(self) -> str | None:
+        """Of the docker CLI, where a builder named another engine than the CLI's own."""
+        return self.address.context
+
+    @property
+    def reads_zstd(self) -> bool:
+        """Whether it can take an image whose layers are compressed with zstd; an unknown version is a new one."""
+        found = re.match(r"(\d+)\.(\d+)", self.version)
+        return found is None or (int(found[1]), int(found[2])) >= ZSTD_SINCE
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What is free where it keeps its data; None where that is another machine's disk, or cannot be seen."""
+        if not self.host.startswith("unix://"):
+            return None
+        for folder in (self.root, *map(str, Path(self.root).parents)):
+            try:
+                return shutil.disk_usage(folder).free
+            except OSError:  # the engine makes it with its first image
+                continue
+        return None
 
 
 def find_engine(builder: str | None = None) -> Engine:
@@ -51,34 +85,55 @@ def find_engine(builder: str | None = None) -> Engine:
         NoEngineError: no CLI, no buildx, no engine that answers, or two different engines.
         UsageError: no such builder.
     """
-    if shutil.which("docker") is None:
-        raise NoEngineError("no `docker` command on PATH", remedy=INSTALL_HINT)
-    buildx = _cli("buildx", "version")
-    if buildx is None:
-        raise NoEngineError("the docker CLI has no buildx plugin, which builds the images", remedy=INSTALL_HINT)
-    context = _builder_context(builder or os.environ.get("BUILDX_BUILDER"))
-    host = _context_host(context)
+    buildx = require_docker()
+    address = find_address(builder)
     try:
-        _knock(host)
-        client = docker.DockerClient(base_url=host, timeout=600)
+        _knock(address.host)
+        client = connect(address)
         info = client.info()
     except (DockerException, OSError) as error:
-        raise NoEngineError(f"no engine answers at {host}: {_first_line(error)}", remedy=INSTALL_HINT) from error
-    seen = _cli(*(["--context", context] if context else []), "info", "--format", "{{.ID}}")
+        raise NoEngineError(
+            f"no engine answers at {address.host}: {_first_line(error)}", remedy=address.remedy
+        ) from error
+    seen = docker_cli(*(["--context", address.context] if address.context else []), "info", "--format", "{{.ID}}")
     if seen is not None and seen != info.get("ID"):
         raise NoEngineError(
-            f"the docker CLI talks to engine {seen}, the SDK to {info.get('ID')} at {host}",
+            f"the docker CLI talks to engine {seen}, the SDK to {info.get('ID')} at {address.host}",
             remedy="set DOCKER_HOST to the one that you mean",
         )
     return Engine(
         client=client,
-        host=host,
+        address=address,
         version=str(info.get("ServerVersion", "unknown")),
-        buildx=buildx.split()[1] if len(buildx.split()) > 1 else buildx,
+        buildx=buildx,
         gpu_runtime="nvidia" in info.get("Runtimes", {}),
         containerd_store=any("io.containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or []),
-        context=context,
+        root=str(info.get("DockerRootDir") or "/var/lib/docker"),
     )
+
+
+def connect(address: Address, timeout_s: int = _SDK_TIMEOUT_S) -> docker.DockerClient:
+    """The SDK's client for an address.
+
+    Over ssh with the ssh program, so that its own configuration counts: keys, agents, jumps, known hosts, and the port,
+    for which the SDK would take 22 where the address has none.
+
+    Raises:
+        DockerException, OSError: nobody answers.
+    """
+    if address.ssh is None:
+        return docker.DockerClient(base_url=address.host, timeout=timeout_s)
+    first = _through_ssh(address, DEFAULT_DOCKER_API_VERSION, timeout_s)
+    spoken = str(first.version(api_version=False)["ApiVersion"])
+    first.close()
+    return _through_ssh(address, min(spoken, DEFAULT_DOCKER_API_VERSION, key=Version), timeout_s)
+
+
+def _through_ssh(address: Address, version: str, timeout_s: int) -> docker.DockerClient:
+    client = docker.DockerClient(base_url=address.host, version=version, timeout=timeout_s, use_ssh_client=True)
+    adapter: Any = client.api.get_adapter(client.api.base_url)
+    adapter.ssh_host = address.host.removeprefix("ssh://").rstrip("/")
+    return client
 
 
 def _knock(host: str) -> None:
@@ -92,38 +147,6 @@ def _knock(host: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(10)
             probe.connect(path)
-
-
-def _builder_context(builder: str | None) -> str | None:
-    """The context of a builder that is an engine; None for the CLI's own, and for builders of other drivers."""
-    if builder is None:
-        return None
-    shown = _cli("buildx", "inspect", builder)
-    if shown is None:
-        raise UsageError(f"buildx has no builder {builder!r}", remedy="docker buildx ls")
-    fields = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
-    endpoint = fields.get("Endpoint", "").strip()
-    return endpoint if fields.get("Driver", "").strip() == "docker" and endpoint != "default" else None
-
-
-def _context_host(context: str | None) -> str:
-    """The address of a context, or of the CLI's current one; there DOCKER_HOST wins, as it does for the CLI."""
-    if context is None and (host := os.environ.get("DOCKER_HOST")):
-        return host
-    shown = _cli("context", "inspect", *([context] if context else []), "--format", "{{json .Endpoints.docker.Host}}")
-    host = json.loads(shown) if shown else ""
-    return host or "unix:///var/run/docker.sock"
-
-
-def _cli(*arguments: str) -> str | None:
-    """What ``docker ARGUMENTS`` prints, or None when it fails."""
-    try:
-        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=60)
-    except subprocess.TimeoutExpired as error:
-        raise WheelwrightError(
-            f"`docker {' '.join(arguments)}` gave no answer in 60 s", remedy="see whether the engine hangs: docker info"
-        ) from error
-    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images import apt
+from images.address import find_address
 from images.engine import Engine, find_engine
 from matrix.cli import say, tell
 from matrix.errors import ExitCode, NoEngineError, WheelwrightError
@@ -68,6 +69,8 @@ def ensure_engine(*, assume_yes: bool = False) -> Engine:
     try:
         return find_engine()
     except NoEngineError as error:
+        if shutil.which("docker") is not None and find_address(None).named is not None:
+            raise  # somebody means another engine than the one that would be installed here
         say(f"{error.what}")
         if (why := apt.can_install()) is not None:
             raise NoEngineError(f"{error.what}, and none can be installed: {why}", remedy=error.remedy) from error

@@ -20,7 +20,7 @@ from images.results import as_row, report
 from images.secret_folder import end_as_ctrl_c
 from images.wav import reference_voice
 from matrix import tree
-from matrix.cli import say
+from matrix.cli import path_of, say
 from matrix.errors import DataError, ExitCode
 
 TARGET = "cpu"
@@ -30,7 +30,7 @@ REPORT = "report.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's command line."""
     parser.add_argument("--target", default=TARGET, help=f"what to build ({TARGET})")
-    parser.add_argument("--out", type=Path, help="where the results go (out/ of the checkout)")
+    parser.add_argument("--out", type=path_of, help="where the results go (out/ of the checkout)")
     parser.add_argument("--yes", action="store_true", help="do not ask before an engine is installed")
 
 

@@ -25,6 +25,8 @@ class Built:
         detail: why not, or how.
         log: the file with all that bake said.
         archive: the image as a file, where one was asked for.
+        replaced: the id of an image that had the tag and that this checkout did not build.
+        notes: what else to know of it.
     """
 
     target: str
@@ -37,6 +39,8 @@ class Built:
     seconds: float = 0.0
     log: str | None = None
     archive: str | None = None
+    replaced: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
