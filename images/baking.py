@@ -125,8 +125,8 @@ def _notes(run: Run, item: Planned, before: Image | None) -> tuple[str, ...]:
     notes = [look_for_room(engine, item.target.budget, [image for image in found if image is not None])]
     if before is not None and not is_ours(workspace.build, tag, str(before.id)):
         notes.append(
-            f"{tag} is {str(before.id)[:19]} now, which this checkout did not build; if the build gives another, that "
-            "one stays under its id. REGISTRY=NAME keeps the images of checkouts apart"
+            f"{tag} is {str(before.id)[:19]} now, which this checkout did not build: the build takes its tags, and an "
+            f"image without one may go. Keep it: docker tag {tag} NAME; keep checkouts apart: REGISTRY=NAME"
         )
     if not engine.reads_zstd and (run.options.packing or workspace.project.matrix.export).compression == "zstd":
         notes.append(

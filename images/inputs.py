@@ -29,6 +29,7 @@ from matrix.cli import say
 from wheel_resolver.fetching.fetch import cache_folder, fetch
 from wheel_resolver.files import alone
 from wheel_resolver.inside.as_locked import require_as_locked
+from wheel_resolver.upstream.logins import Logins
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,11 @@ def fetch_wheel(item: Planned, workspace: Workspace) -> Path | None:
     if locked is None:
         return None
     path = fetch(
-        locked.url, locked.sha256, locked.name, waiting=lambda: say(f"another run fetches {locked.name}: waiting")
+        locked.url,
+        locked.sha256,
+        locked.name,
+        waiting=lambda: say(f"another run fetches {locked.name}: waiting"),
+        logins=Logins(os.environ, workspace.project.matrix.providers),
     )
     require_as_locked(path, locked, workspace.project, item.target.name, root=workspace.named_root)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from wheel_resolver.inside.loading import load_extension
 from wheel_resolver.inside.records import recorded
 from wheel_resolver.inside.wheel_inside import EXTENSION
 from wheel_resolver.places import places
+from wheel_resolver.upstream.same_name import Superseded
 
 #: What the host itself says, so that it cannot be asked for.
 _READ = ("torch", "cuda", "abi", "gpu", "arch", "platform")
@@ -71,7 +72,9 @@ def main(options: argparse.Namespace) -> int:
     loaded = catalogue_asked(options, project)
     facts = Facts(project.compat, project.known_broken, recorded())
     index = WheelIndex(loaded.catalogue.wheels, facts, policy_asked(options, policy))
-    answer = answer_host(host, project, index, suggestions_asked(options, project, index), explained=options.explain)
+    suggestions = suggestions_asked(options, project, index)
+    superseded = loaded.catalogue.superseded if options.explain else ()
+    answer = answer_host(host, project, index, suggestions, explained=options.explain, superseded=superseded)
     installed = installed_here(host)
     for note in loaded.notes:
         say(f"note: {note}")
@@ -107,7 +110,13 @@ def host_policy(host: Host, policy: Policy) -> Policy:
 
 
 def answer_host(
-    host: Host, project: Project, index: WheelIndex, suggestions: Suggestions | None = None, *, explained: bool = False
+    host: Host,
+    project: Project,
+    index: WheelIndex,
+    suggestions: Suggestions | None = None,
+    *,
+    explained: bool = False,
+    superseded: Iterable[Superseded] = (),
 ) -> HostAnswer:
     """Answer for every kind of GPU that the host has; one wheel must serve them all."""
     if (refused := _cannot_ask(host, project.compat)) is not None:
@@ -115,7 +124,7 @@ def answer_host(
     if host.torch is None:
         return HostAnswer((), None, f"{host.trouble}; {_torch_to_install(host, index)}")
     cells = host_cells(host, host.torch)
-    answers = tuple(answer_cells(cells, index, suggestions, explained=explained))
+    answers = tuple(answer_cells(cells, index, suggestions, explained=explained, superseded=superseded))
     if all(isinstance(each.resolution, Match) for each in answers):
         first, *others = (index.fitting(cell) for cell in cells)
         shared = [wheel for wheel in first if all(wheel in other for other in others)]
