@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix.compat import Compat
 from matrix.values import Cuda
+
+_AMD = re.compile(r"\b(?:mi\d{2,3}[a-z]?|amd|instinct|radeon)\b", re.IGNORECASE | re.ASCII)
 
 
 def newest_patch(torch: str, compat: Compat) -> Version:
@@ -35,6 +39,11 @@ def gpu_error(text: str, compat: Compat) -> tuple[str, str]:
     if several:
         listed = ", ".join(f"{name} ({compat.gpus[name]})" for name in several)
         return f"is part of the names of several GPUs: {listed}", "write the whole name, as nvidia-smi prints it"
+    if _AMD.search(text):
+        return (
+            "AMD's, and flash-attn's wheels are for CUDA; torch's own SDPA runs there",
+            "ask for a build of torch: --cuda rocm6.4",
+        )
     near = compat.gpu_names.near(text)
     hint = f"; perhaps you meant {near!r}" if near else ""
     return f"not known to compat.yaml{hint}", f"known: {', '.join(compat.gpus)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from images import address, room
 from images.__main__ import main
 from images.address import Address, find_address, require_docker
 from images.engine import Engine
+from images.graph import bake_file
 from images.owned import is_ours, remember
+from images.planned import Workspace, load_planned
+from images.venv import ensure_ensurepip
 from matrix import Budget
 from matrix.cli import run
 from matrix.errors import NoEngineError, WheelwrightError
+from wheel_resolver import cli, lock
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = """#!/bin/sh
@@ -178,3 +183,35 @@ def test_a_root_without_a_file_is_told_which(
     status = run(lambda: main(["lock", "--root", str(tmp_path)]))
     said = capsys.readouterr().err
     assert (status, missing in said) == (2, True), said
+
+
+def test_a_python_without_ensurepip_is_told_its_package(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program(programs, "python3.12", '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\necho 3.12\n')
+    with pytest.raises(SystemExit):
+        ensure_ensurepip("python3.12")
+    said = capsys.readouterr().err
+    assert "has no ensurepip" in said
+    assert "apt-get install python3.12-venv" in said
+
+
+def test_the_scale_page_says_what_actions_cache_holds() -> None:
+    assert "`type=gha` keeps 10 GB" in (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+
+
+def test_a_target_for_arm_is_locked_and_its_builds_are_for_arm(tmp_path: Path) -> None:
+    """Locked and rendered so; whether a base is there is the build's to say."""
+    workspace = Workspace.load()
+    item = next(each for each in load_planned(workspace) if each.target.name == "h100")
+    stack = replace(item.recipe.stack, platform="linux_aarch64")
+    graph = bake_file([replace(item, recipe=replace(item.recipe, stack=stack))], {"h100": {}})
+    platforms = {tuple(target["platforms"]) for target in graph["target"].values() if "platforms" in target}
+    assert platforms == {("linux/arm64",)}
+    text = (ROOT / "matrix" / "matrix.yaml").read_text(encoding="utf-8")
+    target = text[text.index("  h100:") : text.index("  cpu:")]
+    arm = target.replace("linux_x86_64", "linux/arm64").replace("gpus: [H100, H200]", "gpus: [GH200]")
+    assert arm.count("GH200") == 1
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text(text.replace(target, arm), encoding="utf-8")
+    assert run(lambda: cli.main(["lock", "--offline", "--matrix", str(matrix)])) == 0
+    locked = lock.read(tmp_path / "lock.yaml").targets["h100"]
+    assert locked.wheel is None or "aarch64" in locked.wheel.name

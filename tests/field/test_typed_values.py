@@ -110,6 +110,7 @@ REFUSED: list[tuple[dict[str, str | None], str]] = [
     ({"cuda": "13.1"}, "It is the CUDA that torch was built with"),
     ({"gpu": "RTX 6000"}, "Quadro RTX (sm_75), RTX 6000 Ada (sm_89), RTX PRO 6000 Blackwell (sm_120)"),
     ({"gpu": "TITAN X"}, "GTX 900 (sm_52), GTX 10 (sm_61)"),
+    ({"gpu": "AMD Instinct MI300X"}, "AMD's, and flash-attn's wheels are for CUDA"),
     ({"gpu": "Nvidai A100"}, "perhaps you meant 'A100'"),
     ({"gpu": "GeFroce RXT 4090"}, "perhaps you meant 'RTX 40'"),
 ]  # fmt: skip
@@ -123,7 +124,7 @@ def test_what_is_wrong_is_said(options: dict[str, str | None], said: str, capsys
 @pytest.mark.parametrize(
     ("option", "text"),
     [("torch", "2.16"), ("torch", "2.2.7"), ("cuda", "13.1"), ("cuda", "12.5"), ("python", "3.7"), ("python", "3.16"),
-     ("gpu", "P1000X"), ("gpu", "A1000G"), ("gpu", "H300"), ("gpu", "RTX 6090"), ("gpu", "K100"), ("gpu", "MI300X"),
+     ("gpu", "P1000X"), ("gpu", "A1000G"), ("gpu", "H300"), ("gpu", "RTX 6090"), ("gpu", "K100"), ("gpu", "GTX 480"),
      ("platform", "linux_riscv64"), ("platform", "linux/arm"), ("arch", "sm_99"), ("dtype", "int8")],
 )  # fmt: skip
 def test_no_hint_leads_to_another_version_generation_or_machine(
