@@ -77,4 +77,5 @@ def main() -> None:
     stamp.write_text(digest)
 
 
-main()
+if __name__ == "__main__":
+    main()
