@@ -17,9 +17,9 @@ _ADDED = frozenset({
     "nvidia", "geforce", "tesla", "grid", "gpu", "graphics", "laptop", "mobile", "notebook", "with", "max", "q",
     "maxq", "design", "server", "workstation", "edition", "generation", "embedded", "oem", "lhr", "pcie", "sxm",
     "hgx", "oam", "module", "developer", "kit", "super", "ti", "d", "v2", "ac", "cc", "active", "sff", "nvgpu",
-    "liquid", "cooled", "board",
+    "liquid", "dc", "cooled", "board",
 })  # fmt: skip
-_MEMORY = re.compile(r"\d{1,3}g(?:b|ib)?|hbm\d?e?|gddr\dx?|sxm\d?|nvl\d*|pg\d{3}|\d{1,3}[abcq]|\de", re.ASCII)
+_MEMORY = re.compile(r"\d{1,3}g(?:b|ib)?|hbm\d?e?|gddr\dx?|sxm\d?|nvl\d*|pg\d{3}|\d{1,3}[abcq]|\de?", re.ASCII)
 _SPLIT = (
     # RTX4090, GTX1080Ti, RTXA6000: the brand and the number, and what follows it.
     (re.compile(r"\b(rtx|gtx|titan|quadro|tesla|geforce|pro|orin|jetson)(?=[atpm]?\d)", re.ASCII), r"\1 "),

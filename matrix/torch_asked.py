@@ -55,6 +55,11 @@ class TorchAsked:
                 return cls(None, SpecifierSet(rest))
             version = Version(rest)
         except (InvalidSpecifier, InvalidVersion):
+            if "," in text[:_LONGEST]:
+                raise ValueError(
+                    f"{text!r} is no range: in a list, a part that begins with an operator belongs to the part before "
+                    "it, so write the range first: '>=2.9,<2.11,2.6'"
+                ) from None
             raise ValueError(f"{text!r} is not a torch such as 2.9, 2.9.1+cu128 or '>=2.9,<2.11'") from None
         local = version.local or ""
         return cls(version if version.is_prerelease else Version(version.public), None, local)

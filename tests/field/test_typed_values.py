@@ -106,7 +106,7 @@ REFUSED: list[tuple[dict[str, str | None], str]] = [
     ({"torch": "2.12.0.dev20260401+rocm6.4", "cuda": "13.0"}, "is for rocm6.4, and --cuda says 13.0"),
     ({"torch": "2.16"}, "newer than our facts"),
     ({"torch": ">=2.16"}, "no torch that compat.yaml"),
-    ({"torch": "2.9,>=2.11"}, "is not a torch such as 2.9"),
+    ({"torch": "2.9,>=2.11"}, "so write the range first"),
     ({"cuda": "13.1"}, "It is the CUDA that torch was built with"),
     ({"gpu": "RTX 6000"}, "Quadro RTX (sm_75), RTX 6000 Ada (sm_89), RTX PRO 6000 Blackwell (sm_120)"),
     ({"gpu": "TITAN X"}, "GTX 900 (sm_52), GTX 10 (sm_61)"),
