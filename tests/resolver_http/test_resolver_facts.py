@@ -175,6 +175,20 @@ def test_the_pages_of_each_cuda_are_asked_where_the_common_one_lists_none(far: F
     assert any("torch 2.0.0 for CUDA 11.7 on linux_x86_64 is not on the index" in text for text in report["by_hand"])
 
 
+def test_a_common_page_that_lost_builds_is_not_believed(far: Far) -> None:
+    """As PyTorch's did in September 2025."""
+    names = torch_names(COMPAT)
+    serve_torch(far.upstream, [name for name in names if "+cu128-" not in name])
+    serve_torch(far.upstream, [name for name in names if "+cu128-" in name], "/whl/cu128/torch/")
+    report, _ = far.facts(status=0)
+    assert [text for text in report["by_hand"] if "2.15" not in text] == []
+
+
+def test_a_cuda_that_only_its_own_page_has_is_found(far: Far) -> None:
+    serve_torch(far.upstream, ["torch-2.15.0+cu134-cp312-cp312-manylinux_2_28_x86_64.whl"], "/whl/cu134/torch/")
+    assert '    cuda_unannounced: ["13.4"]' in far.added()
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

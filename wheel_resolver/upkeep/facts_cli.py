@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _read_torch(compat: Compat, findings: Findings) -> None:
     origin = (os.environ.get(PYTORCH_VARIABLE) or compat.origins["pytorch_wheels"]).rstrip("/")
-    cudas = [cuda for facts in compat.torch.values() for cuda in facts.cuda]
+    cudas = {cuda for facts in compat.torch.values() for cuda in facts.cuda}
     compare_torch(list_torch(origin, cudas, until=time.monotonic() + TIMEOUT_S), compat, findings)
 
 

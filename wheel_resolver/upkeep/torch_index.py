@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from matrix.compat import minor_of
 from matrix.errors import NetworkError
+from matrix.origins import PYTORCH_VARIABLE
 from matrix.values import Cuda, PythonVersion
 from wheel_resolver.upstream.pages import NotThereError, Pages
 from wheel_resolver.upstream.simple_index import MAX_LINKS, NOBODY, links_of
@@ -47,7 +48,8 @@ class TorchBuild:
 def list_torch(origin: str, cudas: Iterable[Cuda], *, until: float) -> frozenset[TorchBuild]:
     """Every CUDA build of torch for Linux that the index has.
 
-    Its page of torch lists all builds; where it lists none for CUDA, the pages of the known CUDAs are asked.
+    Its page of all builds is promised by nobody, and lost some in September 2025 (pytorch issue 163675): so the page of
+    each CUDA is read, too, of the known ones and of those that may have come.
 
     Args:
         origin: the index, such as the one of ``compat.yaml: origins.pytorch_wheels``.
@@ -55,17 +57,22 @@ def list_torch(origin: str, cudas: Iterable[Cuda], *, until: float) -> frozenset
         until: the deadline, by ``time.monotonic``.
 
     Raises:
-        NetworkError: no page could be had, or none lists a build.
+        NetworkError: a page could not be had, or none lists a build.
     """
     pages = Pages(origin, {"Accept": "text/html"}, access=NOBODY, until=until, folder=None)
     found = _page(pages, f"{origin}/torch/")
+    for cuda in sorted({*cudas, *_to_come(cudas), *(build.cuda for build in found)}):
+        found |= _page(pages, f"{origin}/{cuda.tag}/torch/")
     if not found:
-        for cuda in sorted(set(cudas)):
-            if not cuda.is_cpu:
-                found |= _page(pages, f"{origin}/{cuda.tag}/torch/")
-    if not found:
-        raise NetworkError(f"{origin}: lists no CUDA build of torch", remedy="check WHEELWRIGHT_PYTORCH_WHEELS")
+        raise NetworkError(f"{origin}: lists no CUDA build of torch", remedy=f"check {PYTORCH_VARIABLE}")
     return frozenset(found)
+
+
+def _to_come(cudas: Iterable[Cuda]) -> list[Cuda]:
+    """The CUDAs after the newest: the rest of its major, and the next major's first."""
+    newest = max(cudas)
+    major, minor = newest.major or 0, newest.minor or 0
+    return [*(Cuda(major, each) for each in range(minor + 1, 10)), Cuda(major + 1, 0)]
 
 
 def _page(pages: Pages, url: str) -> set[TorchBuild]:
