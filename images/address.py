@@ -70,7 +70,7 @@ def find_address(builder: str | None) -> Address:
     """The engine that a builder is, or that of the CLI; there DOCKER_HOST wins, as it does for the CLI.
 
     Raises:
-        UsageError: buildx has no such builder.
+        UsageError: buildx has no such builder, or the docker CLI no such context.
     """
     context = _builder_context(builder or os.environ.get("BUILDX_BUILDER"))
     if context is not None:
@@ -113,6 +113,8 @@ def _builder_context(builder: str | None) -> str | None:
     if shown is None:
         raise UsageError(f"buildx has no builder {builder!r}", remedy="docker buildx ls")
     fields = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
+    if not fields.get("Driver", "").strip() and docker_cli("context", "inspect", builder) is not None:
+        return builder  # an engine that gives no answer: buildx then names neither driver nor endpoint
     endpoint = fields.get("Endpoint", "").strip()
     return endpoint if fields.get("Driver", "").strip() == "docker" and endpoint != "default" else None
 
@@ -121,5 +123,8 @@ def _context_host(context: str | None) -> str:
     shown = docker_cli(
         "context", "inspect", *([context] if context else []), "--format", "{{json .Endpoints.docker.Host}}"
     )
+    named = context or os.environ.get("DOCKER_CONTEXT")
+    if shown is None and named:  # the engine of this machine in its place is not what was asked for
+        raise UsageError(f"the docker CLI has no context {named!r}", remedy="docker context ls")
     host = json.loads(shown) if shown else ""
     return host or LOCAL

@@ -128,12 +128,24 @@ def _notes(run: Run, item: Planned, before: Image | None) -> tuple[str, ...]:
             f"{tag} is {str(before.id)[:19]} now, which this checkout did not build: the build takes its tags, and an "
             f"image without one may go. Keep it: docker tag {tag} NAME; keep checkouts apart: REGISTRY=NAME"
         )
-    if not engine.reads_zstd and (run.options.packing or workspace.project.matrix.export).compression == "zstd":
+    zstd = (run.options.packing or workspace.project.matrix.export).compression == "zstd"
+    if zstd and engine.reads_zstd and (_in_a_registry(tag) or run.options.export is not None):
+        notes.append(
+            "its layers are compressed with zstd: a host whose engine is older than 23.0 neither pulls nor loads them, "
+            "and needs --compression gzip"
+        )
+    if zstd and not engine.reads_zstd:
         notes.append(
             f"engine {engine.version} is older than 23.0 and reads no layers that are compressed with zstd: build what "
             "hosts like this one pull with --compression gzip"
         )
     return tuple(note for note in notes if note is not None)
+
+
+def _in_a_registry(tag: str) -> bool:
+    """Whether a tag begins with the host of a registry, as of an image that will be pushed."""
+    host, slash, _ = tag.partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
 @contextmanager

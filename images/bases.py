@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -92,10 +93,13 @@ class BaseProvider:
                 return Base(stack.base, None, f"{stack.base} from the registry")
             refused = asked
         can = self._compat.bases.bootstrap
-        if self._mode == "registry" or can.get(stack.suite) != stack.python:
-            known = ", ".join(f"{suite} {python}" for suite, python in can.items())
+        machine = platform.machine()  # mmdebstrap runs here, and makes a base for what runs here
+        fits = can.get(stack.suite) == stack.python and stack.platform == f"linux_{machine}"
+        if self._mode == "registry" or not fits:
+            known = ", ".join(f"{suite} {python}" for suite, python in can.items()) + f" (for {machine})"
             raise UnavailableError(
-                f"no base with Python {stack.python}: {stack.base}: {refused}; can be bootstrapped: {known}",
+                f"no base with Python {stack.python} for {stack.platform}: {stack.base}: {refused};"
+                f" can be bootstrapped: {known}",
                 remedy="build it where a registry answers",
             )
         tag = bootstrap(self._engine.client, stack.suite)

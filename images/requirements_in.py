@@ -13,6 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from matrix import tree
 from matrix.document import display_name, read_text
 from matrix.errors import DataError
 
@@ -25,8 +26,14 @@ def read_requirements(path: Path) -> tuple[Requirement, ...]:
     """The requirements of a file, comments left out.
 
     Raises:
-        DataError: the file cannot be read, or a line of it is no requirement by name: file, line and remedy.
+        DataError: the file is not there or cannot be read, or a line of it is no requirement by name: file, line and
+            remedy.
     """
+    if not tree.exists(path):
+        raise DataError(
+            f"{display_name(path)}: there is no such file, and the locks are computed from it",
+            remedy=f"write it, a requirement a line; an empty {path.name} asks for nothing",
+        )
     found = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         place = f"{display_name(path)}:{number}"
