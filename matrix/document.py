@@ -105,11 +105,18 @@ def read_document(path: Path) -> Document:
     Raises:
         DataError: the file is missing, too large, not UTF-8, empty, not YAML, or outside the subset.
     """
-    text = read_text(path)
-    name = display_name(path)
+    return Document(path, compose_text(read_text(path), display_name(path)))
+
+
+def compose_text(text: str, name: str) -> Node:
+    """Compose a text of YAML; ``name`` is what errors call it.
+
+    Raises:
+        DataError: it is empty, not YAML, or outside the subset.
+    """
     _refuse_characters(name, text)
     try:
-        root = _compose(name, yaml.parse(text, Loader=_LOADER))
+        return _compose(name, yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -122,7 +129,6 @@ def read_document(path: Path) -> Document:
         ) from None
     except yaml.YAMLError as error:
         raise DataError(f"{name}: not valid YAML: {error}") from None
-    return Document(path, root)
 
 
 def read_text(path: Path, limit: int = MAX_BYTES) -> str:

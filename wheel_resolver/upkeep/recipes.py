@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from matrix.document import Node, compose_text
+from matrix.errors import DataError
+from matrix.scalars import Kind
 from matrix.values import Arch, Cuda, PythonVersion
 
 _TABLE = re.compile(r"(minv|maxv|available)\s*=\s*(\{[^{}]{1,2000}\})")
@@ -54,11 +55,10 @@ def read_recipe(workflows: Mapping[str, str], setup: str) -> Recipe:
     Raises:
         NotUnderstoodError: a part is not found, or is no such value.
     """
-    texts = [text[:_LONGEST] for text in workflows.values()]
-    matrix = _matrix(texts)
+    matrix = _matrix(workflows)
     runners = _texts(matrix, "os", _RUNNER)
     toolkits = _texts(matrix, "cuda-version", _VERSION)
-    pick = _picker("\n".join(texts))
+    pick = _picker("\n".join(text[:_LONGEST] for text in workflows.values()))
     torch = {each: pick(each, toolkits) for each in _texts(matrix, "torch-version", _VERSION)}
     return Recipe(
         runner=runners[0],
@@ -70,34 +70,31 @@ def read_recipe(workflows: Mapping[str, str], setup: str) -> Recipe:
     )
 
 
-def _matrix(texts: list[str]) -> Mapping[str, Any]:
-    for text in texts:
+def _matrix(workflows: Mapping[str, str]) -> Mapping[str, Node]:
+    for name, text in workflows.items():
         try:
-            workflow = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-        except (yaml.YAMLError, RecursionError):
-            raise NotUnderstoodError("a workflow is no YAML") from None
-        for job in _jobs(workflow):
-            strategy = job.get("strategy")
-            matrix = strategy.get("matrix") if isinstance(strategy, dict) else None
-            if isinstance(matrix, dict) and "torch-version" in matrix:
+            root = compose_text(text[:_LONGEST], name)
+        except DataError as error:
+            raise NotUnderstoodError(error.what) from None
+        for job in _children(_children(root).get("jobs")).values():
+            matrix = _children(_children(_children(job).get("strategy")).get("matrix"))
+            if "torch-version" in matrix:
                 return matrix
     raise NotUnderstoodError("no job has a matrix with torch-version")
 
 
-def _jobs(workflow: Any) -> Iterator[dict[str, Any]]:
-    jobs = workflow.get("jobs") if isinstance(workflow, dict) else None
-    for job in jobs.values() if isinstance(jobs, dict) else ():
-        if isinstance(job, dict):
-            yield job
+def _children(node: Node | None) -> dict[str, Node]:
+    """The values of a mapping; nothing of what is none."""
+    return {key.text: value for key, value in node.pairs()} if node is not None and node.kind is Kind.MAPPING else {}
 
 
-def _texts(matrix: Mapping[str, Any], key: str, form: re.Pattern[str]) -> tuple[str, ...]:
-    values = matrix.get(key)
-    if not isinstance(values, list) or not values:
+def _texts(matrix: Mapping[str, Node], key: str, form: re.Pattern[str]) -> tuple[str, ...]:
+    node = matrix.get(key)
+    if node is None or node.kind is not Kind.LIST or not node.items:
         raise NotUnderstoodError(f"the matrix has no list of {key}")
-    if not all(isinstance(value, str) and form.fullmatch(value) for value in values):
+    if not all(form.fullmatch(item.text) for item in node.items):
         raise NotUnderstoodError(f"the matrix has a value of {key} that is none")
-    return tuple(values)
+    return tuple(item.text for item in node.items)
 
 
 def _picker(text: str) -> Any:
