@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from docker.errors import DockerException
 from packaging.version import Version
 
 from images.address import Address, find_address, require_docker
-from images.docker_cli import docker_cli
+from images.docker_cli import docker_cli, docker_trouble
 from matrix.errors import NoEngineError
 from matrix.masking import mask
 
@@ -34,7 +35,7 @@ class Engine:
         version: of the engine.
         gpu_runtime: whether containers can be given an NVIDIA GPU.
         containerd_store: whether it keeps images in containerd's store, which takes zstd layers as they are.
-        root: where it keeps its data, on its machine.
+        root: where it keeps its data; None where that is another machine's disk, or a virtual machine's.
     """
 
     client: docker.DockerClient
@@ -43,7 +44,7 @@ class Engine:
     buildx: str
     gpu_runtime: bool
     containerd_store: bool
-    root: str = "/var/lib/docker"
+    root: str | None = None
 
     @property
     def host(self) -> str:
@@ -63,8 +64,8 @@ class Engine:
 
     @property
     def free_bytes(self) -> int | None:
-        """What is free where it keeps its data; None where that is another machine's disk, or cannot be seen."""
-        if not self.host.startswith("unix://"):
+        """What is free where it keeps its data; None where that cannot be seen from here."""
+        if self.root is None:
             return None
         for folder in (self.root, *map(str, Path(self.root).parents)):
             try:
@@ -87,6 +88,7 @@ def find_engine(builder: str | None = None) -> Engine:
     """
     buildx = require_docker()
     address = find_address(builder)
+    _knock_over_ssh(address)
     try:
         _knock(address.host)
         client = connect(address)
@@ -108,7 +110,7 @@ def find_engine(builder: str | None = None) -> Engine:
         buildx=buildx,
         gpu_runtime="nvidia" in info.get("Runtimes", {}),
         containerd_store=any("io.containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or []),
-        root=str(info.get("DockerRootDir") or "/var/lib/docker"),
+        root=_root(address, info),
     )
 
 
@@ -134,6 +136,27 @@ def _through_ssh(address: Address, version: str, timeout_s: int) -> docker.Docke
     adapter: Any = client.api.get_adapter(client.api.base_url)
     adapter.ssh_host = address.host.removeprefix("ssh://").rstrip("/")
     return client
+
+
+def _root(address: Address, info: Mapping[str, Any]) -> str | None:
+    """The folder of an engine's data, if it is one of this machine's: a socket may lead into a virtual machine."""
+    here = address.host.startswith("unix://") and info.get("Name") == socket.gethostname()
+    return str(info["DockerRootDir"]) if here and info.get("DockerRootDir") else None
+
+
+def _knock_over_ssh(address: Address) -> None:
+    """Ask an engine behind ssh by the docker CLI, which quotes what ssh says: the SDK swallows it.
+
+    Raises:
+        NoEngineError: nobody answers, or there is no ssh.
+    """
+    if address.ssh is None:
+        return
+    if shutil.which("ssh") is None:
+        raise NoEngineError(f"no `ssh` command on PATH to reach {address.host}", remedy="install openssh-client")
+    said = docker_trouble("--host", address.host, "version", "--format", "{{.Server.Version}}")
+    if said is not None:
+        raise NoEngineError(f"no engine answers at {address.host}: {mask(said)}", remedy=address.remedy)
 
 
 def _knock(host: str) -> None:

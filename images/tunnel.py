@@ -26,7 +26,8 @@ def tunnel(ssh: str, port: int) -> Iterator[int]:
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         here = int(free.getsockname()[1])
-    command = ["ssh", "-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]
+    # Without ControlPath=none a master that is shared would keep the port open after the end.
+    command = ["ssh", "-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ControlPath=none"]
     command += ["-L", f"127.0.0.1:{here}:127.0.0.1:{port}", "--", ssh]
     running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:

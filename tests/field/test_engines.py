@@ -98,7 +98,7 @@ def test_each_remedy_is_about_the_machine_that_was_named(
     assert ("make engine" in found.remedy) == (named is None)
 
 
-def engine(version: str = "26.1.5", host: str = "unix:///x", folder: str = "/") -> Engine:
+def engine(version: str = "26.1.5", host: str = "unix:///x", folder: str | None = "/") -> Engine:
     client: Any = None
     return Engine(client, Address(host), version, "0.13", gpu_runtime=False, containerd_store=True, root=folder)
 
@@ -150,7 +150,7 @@ def test_where_the_stack_is_there_only_what_is_added_counts(monkeypatch: pytest.
 
 def test_nothing_is_said_of_another_machines_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 1)
-    assert room.look_for_room(engine(host="ssh://big"), BUDGET, []) is None
+    assert room.look_for_room(engine(host="ssh://big", folder=None), BUDGET, []) is None
     assert room.look_for_room(engine(), None, []) is None
 
 

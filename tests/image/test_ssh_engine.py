@@ -78,7 +78,8 @@ def test_a_host_that_is_not_known_is_refused_with_a_remedy_for_that_machine(
     for verb in ("status", "ensure"):
         answer = make_space("").python("images", "engine", verb, DOCKER_HOST=here.url, **here.environment)
         assert answer.status == 5
-        assert f"no engine answers at {here.url}" in answer.err
+        assert f"no engine answers at {here.url}: " in answer.err
+        assert "Host key verification failed" in answer.err  # what ssh itself says
         assert "see what `ssh big.example docker version` says" in answer.err
         assert "change or unset DOCKER_HOST" in answer.err
         assert "make engine" not in answer.err
