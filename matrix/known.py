@@ -20,7 +20,7 @@ def newest_patch(torch: str, compat: Compat) -> Version:
 
 
 def of_range(wanted: SpecifierSet, compat: Compat) -> tuple[Version, ...]:
-    """Of each torch minor the newest patch that is in a range, oldest first."""
+    """The newest patch of each torch minor that lies in a range, oldest first."""
     fitting = ([patch for patch in facts.patches if patch in wanted] for facts in compat.torch.values())
     return tuple(patches[-1] for patches in fitting if patches)
 

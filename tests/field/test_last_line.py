@@ -100,7 +100,7 @@ def test_a_venv_with_pip(far: Far) -> None:
     assert said_by(python, SEE) == SEEN
 
 
-@pytest.mark.parametrize("on_path", [True, False], ids=["uv on PATH", "uv beside us"])
+@pytest.mark.parametrize("on_path", [True, False], ids=["uv on PATH", "uv in our venv"])
 def test_a_venv_without_pip(far: Far, *, on_path: bool) -> None:
     python = without_pip(far.home / "venv", far.around)
     if on_path:

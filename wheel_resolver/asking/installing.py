@@ -1,4 +1,4 @@
-"""The command that installs into a Python, fitted to what is there: its pip, uv, or a venv beside a managed Python."""
+"""The command that installs into a Python, fitted to what is there: its pip, uv, or a new venv for a managed Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Packaging:
         conda: it is a conda environment.
         managed: it is marked as externally managed (PEP 668), and pip was not told to ignore that.
         writable: whether this user may write into its site-packages.
-        uv: the words that run uv; none where it is neither on ``PATH`` nor beside us.
+        uv: the words that run uv; empty where uv is neither on ``PATH`` nor in our own environment.
     """
 
     pip: bool = True

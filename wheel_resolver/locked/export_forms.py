@@ -128,12 +128,12 @@ def _toml(value: str) -> str:
     return json.dumps(value).replace("\x7f", "\\u007f")
 
 
-_BESIDE = "Install it beside that torch, and einops; --no-deps keeps another torch away."
+_TORCH_FIRST = "Install torch and einops first; --no-deps keeps another torch away."
 
 #: What there is to choose from: what to do with it, and how it is written.
 FORMS: dict[str, tuple[Sequence[str], Callable[[Export], list[str]]]] = {
     "requirements": (
-        ("Install it beside that torch; with --require-hashes add --no-deps, or the hashes of torch and einops.",),
+        ("Install torch first; with --require-hashes add --no-deps, or the hashes of torch and einops.",),
         _requirements,
     ),
     "uv": (
@@ -145,11 +145,11 @@ FORMS: dict[str, tuple[Sequence[str], Callable[[Export], list[str]]]] = {
     ),
     "pylock": (
         (
-            "pip install --no-deps -r FILE (pip 26.1 or newer), uv pip install -r FILE: beside that torch, and einops.",
+            "pip install --no-deps -r FILE (pip 26.1 or newer), uv pip install -r FILE: torch and einops come first.",
             "Not uv pip sync, which removes all that the file does not list. FILE: pylock.toml or pylock.NAME.toml.",
         ),
         _pylock,
     ),
-    "dockerfile": ((_BESIDE,), _dockerfile),
-    "shell": ((_BESIDE,), _shell),
+    "dockerfile": ((_TORCH_FIRST,), _dockerfile),
+    "shell": ((_TORCH_FIRST,), _shell),
 }

@@ -71,7 +71,7 @@ def _compare_minor(facts: TorchFacts, builds: Sequence[TorchBuild], compat: Comp
 
 
 def _add_cudas(facts: TorchFacts, new: Sequence[Cuda], editor: Editor) -> None:
-    """No release note is read here: a build that the index has beside those is an unannounced one."""
+    """Release notes are not read here, so a build that only the index has is an unannounced one."""
     unannounced = sorted({*facts.unannounced, *new})
     editor.set_list(facts.minor, "cuda_unannounced", list(map(str, unannounced)), after="cuda")
 
@@ -99,7 +99,7 @@ def _compare_gaps(
 
 
 def _tell_withdrawn(facts: TorchFacts, builds: Sequence[TorchBuild], compat: Compat, findings: Findings) -> None:
-    """What is said to exist and is not on the index: an index loses files, and that is no fact about the past."""
+    """Tell of builds that compat.yaml lists and the index lacks: a lost file does not prove that it never existed."""
     there = {(build.version, build.cuda, build.platform) for build in builds}
     for platform in compat.platforms:
         for version in facts.patches:

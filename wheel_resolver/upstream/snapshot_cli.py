@@ -1,6 +1,6 @@
 """``python -m wheel_resolver snapshot``: list the official releases anew and write the snapshot that the project ships.
 
-With ``--provider`` those of another repository, whose list is shipped beside it: known to questions, trusted by none.
+With ``--provider`` those of another repository, whose list is shipped next to it: questions know it; none trusts it.
 The same releases give the same bytes: sorted, and with the old date where nothing else has changed.
 """
 
